@@ -1,0 +1,1 @@
+"""First Questions: the code that the lessons build, to be used on models of your own."""

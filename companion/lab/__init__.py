@@ -1,0 +1,38 @@
+"""The bench that the lessons work at. Each name is one line in a notebook."""
+
+from companion.lab.asking import predict, reveal
+from companion.lab.bank import check
+from companion.lab.plots import bars, grid, plot
+from companion.lab.progress import progress
+from companion.lab.ready import ready
+from companion.lab.records import recorded
+from companion.lab.scaling import scale
+from companion.lab.sliding import Range, slider
+from companion.lab.tables import show
+from companion.lab.timing import seconds
+from companion.lab.toy import Toy, gpt2_init, torch_init
+from companion.lab.training import corpus, held_out_loss, sample, train
+
+__all__ = [
+    "Range",
+    "Toy",
+    "bars",
+    "check",
+    "corpus",
+    "gpt2_init",
+    "grid",
+    "held_out_loss",
+    "plot",
+    "predict",
+    "progress",
+    "ready",
+    "recorded",
+    "reveal",
+    "sample",
+    "scale",
+    "seconds",
+    "show",
+    "slider",
+    "torch_init",
+    "train",
+]

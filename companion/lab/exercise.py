@@ -1,0 +1,182 @@
+"""The check under every exercise: it runs an answer and says what it saw. It never raises."""
+
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from companion.lab.comparing import first_difference, kind_of
+from companion.lab.running import Run
+
+NOT_WRITTEN = "not written yet"
+RETURNED_NOTHING = "it returned nothing: does every path end with `return`?"
+CANNOT_READ = "the check cannot read what it returned"
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A wrong answer with a name: `answer` makes it, `hint` leads away from it without the code."""
+
+    name: str
+    hint: str
+    answer: Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """What is right, the inputs that tell, and the wrong answers that have a name.
+
+    An answer is called on copies of each probe and compared with `reference`: structure, shape,
+    dtype, values, and, where the reference carries a gradient, the gradient. NumPy arrays, lists
+    and numbers are read as tensors. A mistake that raises is known by its error. `forbidden` maps
+    an operation ("aten::embedding") to what is said where right values were got with it.
+    """
+
+    reference: Callable[..., Any]
+    probes: Sequence[tuple[Any, ...]]
+    mistakes: Sequence[Mistake] = ()
+    forbidden: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 5.0
+    tolerance: float = 1e-4
+
+    def __call__(self, answer: Any) -> None:
+        """Print what the check found; `answer` should be a function, and may be anything."""
+        print(self.verdict(answer))
+
+    def verdict(self, answer: Any) -> str:
+        """One of: right; not written; what was raised; a named mistake; the first difference."""
+        try:
+            with torch.random.fork_rng(devices=[]):
+                return self._verdict(answer)
+        except KeyboardInterrupt:
+            return "stopped"
+        except Exception as error:  # whatever an answer returned, the check must not fall over it
+            return f"{CANNOT_READ} ({type(error).__name__}: {_first_line(error)})"
+
+    def _verdict(self, answer: Any) -> str:
+        if not callable(answer):
+            return f"give the function itself, as in check.NAME(my_function), not {kind_of(answer)}"
+        runs = []
+        for probe in self.probes:
+            run = Run.of(answer, probe, self.seconds)
+            if run.error or run.timed_out:
+                return (self._printed(runs or [run]) + self._trouble(run, answer)).strip()
+            if run.value is None or run.value is ...:
+                written = _has_body(answer) or runs
+                return self._printed([run]) + (RETURNED_NOTHING if written else NOT_WRITTEN)
+            runs.append(run)
+        return self._printed(runs) + self._compared(runs)
+
+    def _compared(self, runs: list[Run]) -> str:
+        wants = [Run.of(self.reference, probe, self.seconds) for probe in self.probes]
+        differences = [self._difference(run.value, want.value) for run, want in zip(runs, wants)]
+        if not any(differences):
+            return (
+                _side_effect(runs)
+                or self._way_round(runs)
+                or _gradient_trouble(runs, wants)
+                or self._right(runs)
+            )
+        for mistake in self.mistakes:
+            if self._is(mistake, runs):
+                return f"{mistake.name}: {mistake.hint}"
+        at, difference = next((n, d) for n, d in enumerate(differences) if d)
+        right = differences.count(None)
+        some = f" ({right} of {len(runs)} inputs came out right)" if right else ""
+        return f"not yet: on input {at + 1}, {difference}{some}"
+
+    def _is(self, mistake: Mistake, runs: list[Run]) -> bool:
+        for run, probe in zip(runs, self.probes):
+            wrong = Run.of(mistake.answer, probe, self.seconds)
+            if wrong.error or wrong.timed_out or self._difference(run.value, wrong.value):
+                return False
+        return True
+
+    def _difference(self, got: Any, want: Any) -> str | None:
+        return first_difference(got, want, self.tolerance)
+
+    def _trouble(self, run: Run, answer: Any) -> str:
+        if run.timed_out:
+            return f"still running after {self.seconds:g} s: is there a loop that never ends?"
+        if isinstance(run.error, NotImplementedError):
+            return NOT_WRITTEN
+        text = f"it raised {type(run.error).__name__}: {_first_line(run.error)}"
+        line = _line_of(run.error, answer)
+        known = [f"{m.name}: {m.hint}" for m in self.mistakes if self._raises(m, run)]
+        return "\n".join([text + (f"\n    at: {line}" if line else ""), *known[:1]])
+
+    def _raises(self, mistake: Mistake, run: Run) -> bool:
+        wrong = Run.of(mistake.answer, run.probe, self.seconds)
+        return repr(wrong.error) == repr(run.error)
+
+    def _way_round(self, runs: list[Run]) -> str | None:
+        return next((self.forbidden[op] for op in runs[0].operations if op in self.forbidden), None)
+
+    def _printed(self, runs: list[Run]) -> str:
+        """What the answer printed on the first input: the learner put it there to see it."""
+        text = runs[0].printed.rstrip()
+        if not text:
+            return ""
+        lines = text.splitlines()
+        more = [f"... and {len(lines) - 10} lines more"] if len(lines) > 10 else []
+        shown = "\n".join(f"    {line[:100]}" for line in lines[:10] + more)
+        return f"on the first input it printed\n{shown}\n"
+
+    def _right(self, runs: list[Run]) -> str:
+        foreign = [run.value for run in runs if isinstance(run.value, np.ndarray | np.generic)]
+        also = f", as a NumPy {type(foreign[0]).__name__}" if foreign else ""
+        return f"right, on {len(runs)} different inputs{also}"
+
+
+def _side_effect(runs: list[Run]) -> str | None:
+    changed = next((i for run in runs if (i := run.changed()) is not None), None)
+    if changed is None:
+        return None
+    return (
+        f"the values are right, but argument {changed + 1} was changed in place: "
+        "the caller still needs it as it was. Which line writes into it?"
+    )
+
+
+def _gradient_trouble(runs: list[Run], wants: list[Run]) -> str | None:
+    for run, want in zip(runs, wants):
+        if not (isinstance(want.value, Tensor) and want.value.requires_grad):
+            continue
+        if not (isinstance(run.value, Tensor) and run.value.requires_grad):
+            return (
+                "the values are right, but no gradient can flow back from what it returned, so "
+                "nothing could be trained with it. Which step leaves PyTorch (.item(), .detach(), "
+                "float(), NumPy, no_grad)?"
+            )
+        got, expected = (_gradients(one) for one in (run, want))
+        difference = first_difference(got, expected, 1e-4)
+        if difference:
+            return f"the values are right, but the gradient is not: {difference}"
+    return None
+
+
+def _gradients(run: Run) -> list[Tensor]:
+    leaves = [x for x in run.args if isinstance(x, Tensor) and x.requires_grad]
+    grads = torch.autograd.grad(run.value.sum(), leaves, allow_unused=True, retain_graph=True)
+    return [torch.zeros_like(x) if g is None else g for x, g in zip(leaves, grads)]
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [""])[0][:200]
+
+
+def _line_of(error: BaseException, answer: Any) -> str | None:
+    """The line of the answer's own code that the error came out of."""
+    code = getattr(answer, "__code__", None)
+    frames = traceback.extract_tb(error.__traceback__)
+    return next((f.line for f in reversed(frames) if code and f.filename == code.co_filename), None)
+
+
+def _has_body(answer: Any) -> bool:
+    """Whether a function does more than its docstring, `pass` or `...`."""
+    code = getattr(answer, "__code__", None)
+    return bool(code and (code.co_names or len(code.co_varnames) > code.co_argcount))

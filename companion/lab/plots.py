@@ -1,0 +1,208 @@
+"""Plots in one line each: one style, colour-blind safe, lines named where they end.
+
+A plot is emitted as a picture on a light card, so that it reads the same in a dark and in a light
+notebook, with its alternative text in the page; the text also stands for it where pictures cannot.
+"""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+from IPython.display import display
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
+from PIL import Image
+
+CARD, INK, MUTED = "#ffffff", "#1b1f24", "#5f6670"
+COLORS = ("#0072b2", "#c04a00", "#00785a", "#9c3f86", "#806000", "#444b55")
+
+STYLE = {
+    "axes.edgecolor": MUTED,
+    "axes.facecolor": CARD,
+    "axes.grid": True,
+    "axes.labelcolor": INK,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlecolor": INK,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlepad": 10,
+    "figure.facecolor": CARD,
+    "font.family": "DejaVu Sans",
+    "font.size": 9.5,
+    "grid.color": "#e6e8eb",
+    "lines.linewidth": 2,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+WIDTH, HEIGHT, DPI = 6.4, 3.4, 200
+
+Curve = tuple[Any, Any]  # xs and ys: lists, arrays or tensors of numbers, of one length
+
+
+def plot(
+    *,
+    title: str,
+    x: str,
+    y: str,
+    alt: str,
+    lines: Mapping[str, Curve | Sequence[Curve]] | None = None,
+    points: Mapping[str, Curve | Sequence[Curve]] | None = None,
+    theory: Mapping[str, Curve] | None = None,
+    log: str = "",
+    xticks: Sequence[float] | None = None,
+    yticks: Sequence[float] | None = None,
+    ylim: tuple[float, float] | None = None,
+) -> None:
+    """Draw lines, points and a dashed theory over x, each named at its end; show the picture.
+
+    A curve is (xs, ys); a list of curves is one name's several seeds, drawn in one colour. `log`
+    names the logarithmic axes: "", "x", "y" or "xy". ValueError without an alternative text.
+    """
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
+        draw_curves(figure.subplots(), lines=lines, points=points, theory=theory, log=log)
+        axes = figure.axes[0]
+        axes.set(title=title, xlabel=x, ylabel=y)
+        _ticks(axes, log, xticks, yticks)
+        if ylim:
+            axes.set_ylim(*ylim)
+        _name_lines(figure, axes)
+        show_figure(figure, alt)
+
+
+def bars(
+    values: Mapping[str, float],
+    *,
+    title: str,
+    x: str,
+    alt: str,
+    form: str = "{:.2f}",
+    log: str = "",
+) -> None:
+    """Draw one horizontal bar a name, its value written at its end; show the picture."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 0.8 + 0.36 * len(values)), layout="constrained")
+        axes = figure.subplots()
+        drawn = axes.barh(list(values), list(values.values()), color=COLORS[0], height=0.62)
+        axes.bar_label(drawn, [form.format(v) for v in values.values()], padding=4)
+        axes.invert_yaxis()
+        axes.set(title=title, xlabel=x, xscale="log" if log else "linear")
+        axes.margins(x=0.12)
+        axes.grid(visible=False)
+        axes.tick_params(axis="y", length=0)
+        show_figure(figure, alt)
+
+
+def grid(
+    values: Any,
+    *,
+    title: str,
+    x: str,
+    y: str,
+    alt: str,
+    form: str = "{:.2f}",
+    xlabels: Sequence[str] | None = None,
+    ylabels: Sequence[str] | None = None,
+) -> None:
+    """Draw a matrix (rows, columns) as coloured cells with their numbers; show the picture."""
+    matrix = np.asarray(values, dtype=float)
+    if matrix.ndim != 2:
+        raise ValueError(f"grid draws a matrix of two axes, and this has {matrix.ndim}")
+    rows, columns = matrix.shape
+    with rc_context(STYLE | {"axes.grid": False}):
+        figure = Figure(figsize=(WIDTH, 1.1 + 0.34 * rows), layout="constrained")
+        axes = figure.subplots()
+        most = np.abs(matrix).max() or 1.0
+        axes.imshow(matrix, cmap="PuOr", vmin=-1.6 * most, vmax=1.6 * most, aspect="auto")
+        for i, j in np.ndindex(rows, columns):
+            axes.text(j, i, form.format(matrix[i, j]), ha="center", va="center", fontsize=9)
+        axes.set(title=title, xlabel=x, ylabel=y)
+        axes.set_xticks(range(columns), xlabels or range(columns))
+        axes.set_yticks(range(rows), ylabels or range(rows))
+        axes.spines[:].set_visible(False)
+        axes.tick_params(length=0)
+        show_figure(figure, alt)
+
+
+def draw_curves(
+    axes: Axes,
+    *,
+    lines: Mapping[str, Curve | Sequence[Curve]] | None = None,
+    points: Mapping[str, Curve | Sequence[Curve]] | None = None,
+    theory: Mapping[str, Curve] | None = None,
+    log: str = "",
+) -> None:
+    """Draw named curves on axes, each name in a colour of its own, theory dashed and grey."""
+    if set(log) - {"x", "y"}:
+        raise ValueError(f"log={log!r} must be '', 'x', 'y' or 'xy'")
+    axes.set(xscale="log" if "x" in log else "linear", yscale="log" if "y" in log else "linear")
+    for name, (xs, ys) in (theory or {}).items():
+        axes.plot(xs, ys, color=MUTED, linestyle=(0, (4, 3)), linewidth=1.5, label=name, zorder=1)
+    named = [(n, c, "-") for n, c in (lines or {}).items()]
+    named += [(n, c, "o") for n, c in (points or {}).items()]
+    for color, (name, curves, kind) in zip(COLORS, named, strict=False):
+        runs = [curves] if isinstance(curves, tuple) else curves
+        for number, (xs, ys) in enumerate(runs):
+            label = name if number == 0 else "_again"
+            thin = {"linewidth": 1.3, "alpha": 0.85} if len(runs) > 1 else {}
+            axes.plot(xs, ys, kind, color=color, label=label, markersize=6, **thin)
+
+
+def show_figure(figure: Figure, alt: str) -> None:
+    """Emit a figure as a picture with its alternative text."""
+    display({"text/html": img(figure, alt), "text/plain": alt}, raw=True)
+
+
+def img(figure: Figure, alt: str) -> str:
+    """The figure as an HTML <img> that holds its picture. ValueError without a sentence of alt."""
+    if len(alt.split()) < 4 or not alt.rstrip().endswith("."):
+        raise ValueError(f"alt={alt!r} should be a sentence that says what the picture shows")
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=DPI)
+    small = io.BytesIO()
+    Image.open(png).convert("RGB").quantize(96).save(small, "png", optimize=True)
+    data = base64.b64encode(small.getvalue()).decode()
+    pixels = round(figure.get_figwidth() * 100)
+    return f'<img width="{pixels}" alt="{escape(alt)}" src="data:image/png;base64,{data}">'
+
+
+def _ticks(axes: Axes, log: str, xticks: Any, yticks: Any) -> None:
+    """Plain numbers on logarithmic axes, and the ticks that were asked for."""
+    for name, axis, ticks in (("x", axes.xaxis, xticks), ("y", axes.yaxis, yticks)):
+        if ticks is not None:
+            axis.set_ticks(list(ticks))
+        if name in log or ticks is not None:
+            axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.6g}"))
+            axis.set_minor_formatter(NullFormatter())
+            axis.minorticks_off()
+
+
+def _name_lines(figure: Figure, axes: Axes) -> None:
+    """Write each curve's name behind its last point, moved apart where two would overlap."""
+    figure.draw_without_rendering()
+    ends = []
+    for curve in axes.lines:
+        if not curve.get_label().startswith("_"):
+            x, y = curve.get_xydata()[-1]
+            ends.append((axes.transData.transform((x, y))[1], x, y, curve))
+    gap, last = 14 * figure.dpi / 100, -np.inf
+    for height, x, y, curve in sorted(ends, key=lambda end: end[0]):
+        last = max(height, last + gap)
+        axes.annotate(
+            curve.get_label(),
+            (x, y),
+            xytext=(7, (last - height) * 72 / figure.dpi),
+            textcoords="offset points",
+            va="center",
+            color=curve.get_color(),
+            fontweight="bold",
+            annotation_clip=False,
+        )

@@ -1,0 +1,291 @@
+"""What a lesson shows: questions, plots, sliders, tables and recorded runs."""
+
+import base64
+import io
+import itertools
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.colors import to_rgb
+from PIL import Image
+
+from companion import lab
+from companion.lab import asking, plots, records, sliding
+
+ALT = "A line that rises from zero to one."
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+def shown(call):
+    """The one display bundle that a call emits."""
+    bundles = []
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (asking, plots, sliding):
+            patch.setattr(module, "display", lambda data, raw: bundles.append(data))
+        call()
+    (bundle,) = bundles
+    return bundle
+
+
+@pytest.fixture(autouse=True)
+def nobody_asked(monkeypatch):
+    monkeypatch.setattr(asking, "_asked", {})
+    monkeypatch.setattr(asking, "_guesses", {})
+
+
+# --- questions ------------------------------------------------------------------------------
+
+
+def test_questions_stand_as_text_for_a_reader_without_a_kernel():
+    bundle = shown(lambda: lab.predict(a="How many <b>?", b=("Which?", "this one", "that one")))
+    assert "How many &lt;b&gt;?" in bundle["text/html"]
+    assert "this one" in bundle["text/html"]
+    assert "Which?" in bundle["text/plain"]
+    assert WIDGET in bundle
+
+
+def test_a_guess_comes_back_beside_the_measurement(capsys):
+    shown(lambda: lab.predict(loss="What is the loss?", shape=("Which?", "(2, 3)", "(3, 2)")))
+    asking._guesses["loss"].value = " 4.2 "
+    asking._guesses["shape"].value = "(3, 2)"
+    lab.reveal(loss="4.17", shape="(2, 3)")
+    assert capsys.readouterr().out.splitlines() == [
+        "What is the loss?",
+        "    measured 4.17   you said 4.2",
+        "Which?",
+        "    measured (2, 3)   you said (3, 2)",
+    ]
+
+
+def test_no_guess_is_said_to_be_none(capsys):
+    shown(lambda: lab.predict(loss="What is the loss?"))
+    lab.reveal(loss="4.17")
+    assert "you said nothing" in capsys.readouterr().out
+
+
+def test_a_question_asked_again_keeps_its_guess():
+    for _ in range(2):
+        shown(lambda: lab.predict(loss="What is the loss?", which=("Which?", "a", "b")))
+        asking._guesses["which"].value = asking._guesses["which"].value or "b"
+        asking._guesses["loss"].value = asking._guesses["loss"].value or "7"
+    assert asking.guess_of("loss") == "7"
+    assert asking.guess_of("which") == "b"
+
+
+def test_revealing_what_nobody_asked_does_not_raise(capsys):
+    lab.reveal(loss="4.17")
+    assert "loss (run the cell that asks for it, to answer)" in capsys.readouterr().out
+
+
+# --- plots ----------------------------------------------------------------------------------
+
+
+def picture(bundle):
+    data = re.search(r"base64,([^\"]+)", bundle["text/html"])[1]
+    return Image.open(io.BytesIO(base64.b64decode(data)))
+
+
+def a_plot(**options):
+    curve = ([0, 1, 2], [0.0, 0.5, 1.0])
+    given = {"lines": {"rises": curve}, "title": "t", "x": "x", "y": "y", "alt": ALT}
+    return shown(lambda: lab.plot(**(given | options)))
+
+
+@pytest.mark.parametrize(
+    "bundle",
+    [
+        a_plot,
+        lambda: shown(lambda: lab.bars({"a": 1.0, "b": 2.0}, title="t", x="x", alt=ALT)),
+        lambda: shown(lambda: lab.grid([[1.0, -2.0]], title="t", x="x", y="y", alt=ALT)),
+    ],
+    ids=["plot", "bars", "grid"],
+)
+def test_every_picture_has_its_alt_text_and_an_opaque_light_card(bundle):
+    data = bundle()
+    assert f'alt="{ALT}"' in data["text/html"]
+    assert data["text/plain"] == ALT
+    image = picture(data)
+    assert "A" not in image.mode
+    corners = [image.convert("RGB").getpixel((x, y)) for x in (0, -1) for y in (0, -1)]
+    assert all(min(corner) > 240 for corner in corners)
+
+
+@pytest.mark.parametrize("alt", ["", "a plot", "no full stop at its end"])
+def test_a_picture_without_a_sentence_of_alt_text_is_refused(alt):
+    with pytest.raises(ValueError, match="should be a sentence"):
+        a_plot(alt=alt)
+
+
+def luminance(color):
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(color)]
+    return np.dot([0.2126, 0.7152, 0.0722], linear)
+
+
+@pytest.mark.parametrize("color", [*plots.COLORS, plots.INK, plots.MUTED])
+def test_every_colour_can_be_read_as_text_on_the_card(color):
+    assert (luminance(plots.CARD) + 0.05) / (luminance(color) + 0.05) >= 4.5  # WCAG AA
+
+
+# Machado, Oliveira and Fernandes 2009, severity 1.0
+BLIND = {
+    "protan": [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
+    "deutan": [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
+}
+
+
+@pytest.mark.parametrize("kind", BLIND)
+def test_the_first_four_colours_stay_apart_for_the_colour_blind(kind):
+    seen = [np.array(BLIND[kind]) @ np.array(to_rgb(color)) for color in plots.COLORS[:4]]
+    assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2)) > 0.15
+
+
+def test_names_of_lines_that_end_together_do_not_overlap():
+    figures = []
+    keep = plots.show_figure
+
+    def grab(figure, alt):
+        figures.append(figure)
+        keep(figure, alt)
+
+    ends = {f"name {i}": ([0, 1], [0.0, 1 + i / 1000]) for i in range(5)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plots, "show_figure", grab)
+        a_plot(lines=ends)
+    figure = figures[0]
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert len(boxes) == 5
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    assert all(box.x1 <= figure.bbox.x1 for box in boxes)
+
+
+def test_several_seeds_share_a_colour_and_one_name():
+    from matplotlib.figure import Figure
+
+    axes = Figure().subplots()
+    seeds = [([0, 1], [0, s]) for s in (1, 2, 3)]
+    plots.draw_curves(axes, lines={"ours": seeds, "theirs": ([0, 1], [0, 9])})
+    colors = [line.get_color() for line in axes.lines]
+    assert colors[0] == colors[1] == colors[2] != colors[3]
+    assert [line.get_label() for line in axes.lines].count("ours") == 1
+
+
+def test_an_axis_that_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match="log='z'"):
+        a_plot(log="z")
+
+
+def test_a_grid_draws_matrices_only():
+    with pytest.raises(ValueError, match="two axes, and this has 3"):
+        lab.grid(np.zeros((2, 2, 2)), title="t", x="x", y="y", alt=ALT)
+
+
+# --- sliders --------------------------------------------------------------------------------
+
+
+def draw_bar(axes, size, shift=0):
+    axes.bar([0, 1], [size, size + shift])
+    return f"Two bars of height {size:g} and {size + shift:g}."
+
+
+def test_a_slider_has_a_static_twin_with_a_panel_for_each_shown_value():
+    control = lab.Range(0, 9, 1, start=3, shown=(1, 5, 9))
+    bundle = shown(lambda: lab.slider(draw_bar, size=control))
+    assert WIDGET in bundle
+    for size in (1, 5, 9):
+        assert f"height {size} and {size}." in bundle["text/html"]
+    assert bundle["text/html"].count("<img") == 1
+
+
+def test_moving_a_slider_changes_the_picture():
+    made = []
+    box = sliding.widgets.VBox
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sliding.widgets, "VBox", lambda parts: made.extend(parts) or box(parts))
+        shown(lambda: lab.slider(draw_bar, size=lab.Range(0.0, 9.0, 0.5, start=3.0)))
+    handle, image = made
+    before = image.value
+    handle.value = 4.5
+    assert image.value != before
+    assert "height 4.5" in image.value
+    handle.value = 3.0
+    assert image.value == before
+
+
+# --- tables ---------------------------------------------------------------------------------
+
+
+def test_a_tensor_is_shown_with_names_shape_and_indices(capsys):
+    lab.show("B T", ids=torch.tensor([[1, 20, 3], [4, 5, 6]]))
+    assert capsys.readouterr().out == (
+        "ids  (B=2, T=3)  int64\n  b=0    1  20   3\n  b=1    4   5   6\n"
+    )
+    lab.show("T", x=torch.tensor([0.5, -1.25]))
+    assert capsys.readouterr().out == "x  (T=2)  float32\n     0.50 -1.25\n"
+
+
+def test_axes_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="ids has 2 axes, and 'B T V' names 3"):
+        lab.show("B T V", ids=torch.zeros(2, 3))
+
+
+# --- recorded runs --------------------------------------------------------------------------
+
+
+def doubled(seed, factor):
+    return {"value": seed * factor}
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "RUNS", tmp_path)
+    monkeypatch.delenv("COMPANION_RECORD", raising=False)
+    return tmp_path
+
+
+def record(monkeypatch, **settings):
+    monkeypatch.setenv("COMPANION_RECORD", "1")
+    made = lab.recorded(doubled, lesson="99_test", seeds=(1, 2), **settings)
+    monkeypatch.delenv("COMPANION_RECORD")
+    return made
+
+
+def test_a_record_comes_back_as_it_was_made(runs, monkeypatch):
+    made = record(monkeypatch, factor=3)
+    again = lab.recorded(doubled, lesson="99_test", seeds=(1, 2), factor=3)
+    assert again == made
+    assert again.results == {1: {"value": 3}, 2: {"value": 6}}
+    assert "python tools/lessons.py record 99_test" in str(again)
+
+
+def test_without_a_record_the_command_that_makes_it_is_named(runs):
+    with pytest.raises(FileNotFoundError, match=r"tools/lessons\.py record 99_test"):
+        lab.recorded(doubled, lesson="99_test", seeds=(1, 2), factor=3)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "factor", "what"), [((1, 3), 3, "seeds"), ((1, 2), 4, "settings")]
+)
+def test_a_record_of_other_settings_is_refused(runs, monkeypatch, seeds, factor, what):
+    record(monkeypatch, factor=3)
+    with pytest.raises(ValueError, match=f"was recorded with {what}"):
+        lab.recorded(doubled, lesson="99_test", seeds=seeds, factor=factor)
+
+
+def test_a_record_of_other_code_is_refused(runs, monkeypatch):
+    record(monkeypatch, factor=3)
+    path = runs / "99_test_doubled.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"code": "another"}))
+    with pytest.raises(ValueError, match="was recorded with code another"):
+        lab.recorded(doubled, lesson="99_test", seeds=(1, 2), factor=3)
+
+
+def test_a_recording_that_fails_leaves_the_old_record(runs, monkeypatch):
+    record(monkeypatch, factor=3)
+    with pytest.raises(TypeError):
+        record(monkeypatch, factor=None)
+    monkeypatch.delenv("COMPANION_RECORD", raising=False)
+    assert lab.recorded(doubled, lesson="99_test", seeds=(1, 2), factor=3).results[2]["value"] == 6

@@ -1,0 +1,25 @@
+"""The course as it stands: every check of tools/course/checks.py, and no lesson lost."""
+
+import pytest
+from course.checks import CHECKS
+from course.form import COMPARED, ROOT, stored, tags
+
+MINIMUM_NOTEBOOKS = 1  # a notebook that is lost leaves every other test green
+MINIMUM_COMPARED_CELLS = 0
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_course(check):
+    problems = list(check(ROOT))
+    assert not problems, "\n".join(map(str, problems))
+
+
+def test_no_notebook_got_lost():
+    assert len(list(stored(ROOT))) >= MINIMUM_NOTEBOOKS
+
+
+def test_enough_outputs_are_compared():
+    compared = [
+        cell for _, notebook in stored(ROOT) for cell in notebook.cells if COMPARED in tags(cell)
+    ]
+    assert len(compared) >= MINIMUM_COMPARED_CELLS
