@@ -26,12 +26,12 @@ def next_token_loss(
 ) -> Float[Tensor, ""]:
     """Mean cross-entropy, in nats a token, of logits against the tokens that came next.
 
-    `targets[b, t]` is the id that follows position t: shift before you call. Targets equal to
-    `ignore_index` do not count; where none counts the loss is 0 and so are its gradients.
-    Computed in float32 or better, whatever the dtype of the logits.
+    `targets[b, t]` is the id that follows position t: shift before you call. Targets
+    equal to `ignore_index` do not count; where none counts the loss is 0 and so are its
+    gradients. Computed in float32 or better, whatever the dtype of the logits.
 
-    TypeError for targets that are not integers; ValueError for shapes that do not match and, on
-    the CPU, for a target outside 0 .. V - 1, which on a GPU the kernel itself asserts.
+    TypeError for targets that are not integers; ValueError for shapes that do not
+    match and, on the CPU, for a target outside 0 .. V - 1 (a GPU's kernel asserts it).
     """
     if logits.dim() != 3:
         raise ValueError(f"logits have shape {tuple(logits.shape)}; they should be (B, T, V)")
@@ -59,8 +59,8 @@ def _check_targets(targets: Tensor, positions: torch.Size, V: int, ignore_index:
         raise TypeError(f"targets are {targets.dtype}; they are ids, and should be torch.long")
     if targets.shape != positions:
         raise ValueError(
-            f"targets have shape {tuple(targets.shape)}, and the positions to be scored "
-            f"{tuple(positions)}; there should be one target for each"
+            f"targets have shape {tuple(targets.shape)}, and the positions to be "
+            f"scored {tuple(positions)}; there should be one target for each"
         )
     if targets.is_cuda or torch.compiler.is_compiling():
         return  # looking at values would make the GPU wait, or break the graph
@@ -71,10 +71,11 @@ def _check_targets(targets: Tensor, positions: torch.Size, V: int, ignore_index:
 
 
 def expected_initial_loss(vocab_size: int, logit_std: float = 0.0) -> float:
-    """The loss in nats that an untrained model should show: ln V, plus logit_std**2 / 2.
+    """The loss in nats that an untrained model should show: ln V + logit_std**2 / 2.
 
-    The second term is what random opinions cost: normal scores of that standard deviation, with
-    nothing to do with the target. It holds while logit_std is well under sqrt(2 ln V).
+    The second term is what random opinions cost: normal scores of that standard
+    deviation, with nothing to do with the target. It holds while logit_std is well
+    under sqrt(2 ln V).
     ValueError for a vocabulary smaller than one token, or a negative spread.
     """
     if vocab_size < 1 or logit_std < 0:
@@ -83,12 +84,12 @@ def expected_initial_loss(vocab_size: int, logit_std: float = 0.0) -> float:
 
 
 def perplexity(loss: float | Float[Tensor, ""]) -> float:
-    """exp(loss), for a loss in nats: how many equally likely tokens are as hard to guess."""
+    """exp(loss): so many equally likely tokens would be as hard to guess."""
     return exp(float(loss))
 
 
 def bits_per_byte(loss: float | Float[Tensor, ""], *, tokens: int, bytes: int) -> float:
-    """A loss in nats a token as bits a byte, for a text of so many tokens and so many bytes.
+    """A loss in nats a token as bits a byte, for a text of so many tokens and bytes.
 
     ValueError where either count is not positive.
     """
@@ -98,7 +99,7 @@ def bits_per_byte(loss: float | Float[Tensor, ""], *, tokens: int, bytes: int) -
 
 
 class _ChunkedLoss(torch.autograd.Function):
-    """Summed loss of hidden states (N, C) under a weight (V, C), `rows` of them at a time."""
+    """Summed loss of hidden (N, C) under a weight (V, C), some rows at a time."""
 
     @staticmethod
     def forward(ctx, hidden, weight, targets, ignore_index, rows, learn):
@@ -140,17 +141,18 @@ def chunked_next_token_loss(
     ignore_index: int = -100,
     rows: int = 512,
 ) -> Float[Tensor, ""]:
-    """`next_token_loss(hidden @ weight.T, targets)` without ever holding all B*T*V logits.
+    """`next_token_loss(hidden @ weight.T, targets)`, never holding all B*T*V logits.
 
-    Works through `rows` positions at a time and computes the gradients of both arguments in the
-    same pass, so the memory it adds is that of rows*V logits and of the gradients. A weight that
-    is shared with the embedding gets both gradients. Follows autocast as `F.linear` does; has no
-    second derivative. Errors as `next_token_loss`; ValueError too where C or a dtype differs.
+    Works through `rows` positions at a time and computes the gradients of both
+    arguments in the same pass, so the memory it adds is that of rows*V logits and of
+    the gradients. A weight that is shared with the embedding gets both gradients.
+    Follows autocast as `F.linear` does; has no second derivative. Errors as
+    `next_token_loss`; ValueError too where C or a dtype differs.
     """
     if hidden.dim() != 3 or weight.dim() != 2 or hidden.shape[-1] != weight.shape[1]:
         raise ValueError(
-            f"hidden {tuple(hidden.shape)} and weight {tuple(weight.shape)} should be (B, T, C) "
-            "and (V, C), with the same C"
+            f"hidden {tuple(hidden.shape)} and weight {tuple(weight.shape)} should be "
+            "(B, T, C) and (V, C), with the same C"
         )
     if rows < 1:
         raise ValueError(f"{rows=} should be at least 1")

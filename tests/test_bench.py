@@ -13,7 +13,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from companion import lab
-from companion.lab import asking, plots, records, sliding
+from companion.lab import asking, pictures, plots, records, sliding
 
 ALT = "A line that rises from zero to one."
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -23,7 +23,7 @@ def shown(call):
     """The one display bundle that a call emits."""
     bundles = []
     with pytest.MonkeyPatch.context() as patch:
-        for module in (asking, plots, sliding):
+        for module in (asking, pictures, sliding):
             patch.setattr(module, "display", lambda data, raw: bundles.append(data))
         call()
     (bundle,) = bundles
@@ -124,9 +124,9 @@ def luminance(color):
     return np.dot([0.2126, 0.7152, 0.0722], linear)
 
 
-@pytest.mark.parametrize("color", [*plots.COLORS, plots.INK, plots.MUTED])
+@pytest.mark.parametrize("color", [*pictures.COLORS, pictures.INK, pictures.MUTED])
 def test_every_colour_can_be_read_as_text_on_the_card(color):
-    assert (luminance(plots.CARD) + 0.05) / (luminance(color) + 0.05) >= 4.5  # WCAG AA
+    assert (luminance(pictures.CARD) + 0.05) / (luminance(color) + 0.05) >= 4.5  # WCAG AA
 
 
 # Machado, Oliveira and Fernandes 2009, severity 1.0
@@ -138,7 +138,7 @@ BLIND = {
 
 @pytest.mark.parametrize("kind", BLIND)
 def test_the_first_four_colours_stay_apart_for_the_colour_blind(kind):
-    seen = [np.array(BLIND[kind]) @ np.array(to_rgb(color)) for color in plots.COLORS[:4]]
+    seen = [np.array(BLIND[kind]) @ np.array(to_rgb(color)) for color in pictures.COLORS[:4]]
     assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2)) > 0.15
 
 

@@ -4,45 +4,16 @@ A plot is emitted as a picture on a light card, so that it reads the same in a d
 notebook, with its alternative text in the page; the text also stands for it where pictures cannot.
 """
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
 import numpy as np
-from IPython.display import display
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
-from PIL import Image
 
-CARD, INK, MUTED = "#ffffff", "#1b1f24", "#5f6670"
-COLORS = ("#0072b2", "#c04a00", "#00785a", "#9c3f86", "#806000", "#444b55")
-
-STYLE = {
-    "axes.edgecolor": MUTED,
-    "axes.facecolor": CARD,
-    "axes.grid": True,
-    "axes.labelcolor": INK,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlecolor": INK,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.titlepad": 10,
-    "figure.facecolor": CARD,
-    "font.family": "DejaVu Sans",
-    "font.size": 9.5,
-    "grid.color": "#e6e8eb",
-    "lines.linewidth": 2,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-}
-WIDTH, HEIGHT, DPI = 6.4, 3.4, 200
+from companion.lab.pictures import COLORS, HEIGHT, MUTED, STYLE, WIDTH, show_figure
 
 Curve = tuple[Any, Any]  # xs and ys: lists, arrays or tensors of numbers, of one length
 
@@ -148,7 +119,7 @@ def draw_curves(
         axes.plot(xs, ys, color=MUTED, linestyle=(0, (4, 3)), linewidth=1.5, label=name, zorder=1)
     named = [(n, c, "-") for n, c in (lines or {}).items()]
     named += [(n, c, "o") for n, c in (points or {}).items()]
-    for color, (name, curves, kind) in zip(COLORS, named, strict=False):
+    for color, (name, curves, kind) in zip(COLORS, named):
         runs = [curves] if isinstance(curves, tuple) else curves
         for number, (xs, ys) in enumerate(runs):
             label = name if number == 0 else "_again"
@@ -156,22 +127,36 @@ def draw_curves(
             axes.plot(xs, ys, kind, color=color, label=label, markersize=6, **thin)
 
 
-def show_figure(figure: Figure, alt: str) -> None:
-    """Emit a figure as a picture with its alternative text."""
-    display({"text/html": img(figure, alt), "text/plain": alt}, raw=True)
+def draw_bars(
+    axes: Axes,
+    groups: Mapping[str, Any],
+    *,
+    title: str,
+    x: str,
+    ylim: tuple[float, float],
+    mark: Mapping[int, str] | None = None,
+) -> str:
+    """Draw each group's values as bars side by side; return the alternative text for a slider.
 
-
-def img(figure: Figure, alt: str) -> str:
-    """The figure as an HTML <img> that holds its picture. ValueError without a sentence of alt."""
-    if len(alt.split()) < 4 or not alt.rstrip().endswith("."):
-        raise ValueError(f"alt={alt!r} should be a sentence that says what the picture shows")
-    png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=DPI)
-    small = io.BytesIO()
-    Image.open(png).convert("RGB").quantize(96).save(small, "png", optimize=True)
-    data = base64.b64encode(small.getvalue()).decode()
-    pixels = round(figure.get_figwidth() * 100)
-    return f'<img width="{pixels}" alt="{escape(alt)}" src="data:image/png;base64,{data}">'
+    One group is named on the y axis, several in the picture. `mark` gives single bars of the first
+    group another colour and a note above them.
+    """
+    width = 0.8 / len(groups)
+    for number, (color, (name, values)) in enumerate(zip(COLORS, groups.items())):
+        places = np.arange(len(values)) + (number - (len(groups) - 1) / 2) * width
+        axes.bar(places, values, width=width, color=color)
+        if len(groups) > 1:
+            at = (0.02, 0.97 - 0.09 * number)
+            axes.text(*at, name, color=color, weight="bold", va="top", transform=axes.transAxes)
+    first = next(iter(groups))
+    for place, note in (mark or {}).items():
+        axes.patches[place].set_color(COLORS[1])
+        top = float(groups[first][place])
+        axes.text(place, top, note, color=COLORS[1], weight="bold", ha="center", va="bottom")
+    axes.set(title=title, xlabel=x, ylim=ylim, ylabel=first if len(groups) == 1 else "")
+    axes.set_xticks(range(len(groups[first])))
+    axes.grid(visible=False, axis="x")
+    return f"{title}: bars of {' and '.join(groups)} over {x}."
 
 
 def _ticks(axes: Axes, log: str, xticks: Any, yticks: Any) -> None:

@@ -9,7 +9,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from companion.lab.plots import HEIGHT, STYLE, WIDTH, img
+from companion.lab.pictures import HEIGHT, STYLE, WIDTH, img
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,8 @@ class Lab:
 
     def menu(self, *names: str) -> None:
         for name in names:
-            self.page.get_by_role("menuitem", name=re.compile(rf"^{name}\b")).click()
+            label = self.page.locator(".lm-MenuBar-itemLabel, .lm-Menu-itemLabel")
+            label.filter(has_text=re.compile(f"^{name}$")).click()
 
     @property
     def cells(self) -> Locator:

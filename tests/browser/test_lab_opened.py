@@ -4,7 +4,7 @@ import io
 import re
 
 from course import twins
-from course.form import FRONT_PAGE, Lesson, cells, read_notebook, read_text
+from course.form import FOLDED, FRONT_PAGE, Lesson, cells, read_notebook, read_text, tags
 from PIL import Image
 from playwright.sync_api import expect
 
@@ -64,18 +64,21 @@ def test_pictures_keep_their_light_card_in_a_dark_lab(lab, lesson):
 
 def test_solution_and_hints_open_when_asked(lab, lesson):
     lab.open(f"notebooks/{lesson.notebook.name}")
-    folded = lab.page.locator(".jp-InputPlaceholder")
-    expect(folded).to_have_count(1)
-    solution = lab.cells.filter(has=folded)
-    expect(solution.locator(".cm-content")).to_be_hidden()
     hints = lab.page.locator(".jp-RenderedMarkdown details")
-
+    assert hints.count()
     for hint in hints.all():
         expect(hint).not_to_have_attribute("open", "")
         hint.locator("summary").click()
         expect(hint).to_have_attribute("open", "")
-    folded.click()
-    expect(solution.locator(".cm-content")).to_be_visible()
+
+    places = [n for n, cell in enumerate(read_notebook(lesson).cells) if FOLDED in tags(cell)]
+    assert places
+    for solution in map(lab.cells.nth, places):
+        expect(solution.locator(".cm-content")).to_be_hidden()
+        lab.shot("folded")
+        solution.locator(".jp-InputPlaceholder").click()
+        expect(solution.locator(".cm-content")).to_be_visible()
+    lab.shot("unfolded")
 
 
 def test_text_of_a_lesson_opens_as_a_notebook(lab, lesson):
