@@ -11,7 +11,7 @@ def describe(name: str) -> str:
     if name in texts.BUILT_IN:
         return "comes with Python"
     if name in models.MODELS:
-        return models.MODELS[name][1]
+        return "a released model"
     pins = files.ENCODINGS["gpt2"] if name == "gpt2-encoding" else [texts.PINS[name]]
     return f"{sum(pin.size for pin in pins) / 1e6:.1f} MB"
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from .files import AssetError, assets_folder
 
-MODELS = {  # our name: its name on the hub, and how much there is to fetch
-    "gpt2": ("openai-community/gpt2", "0.5 GB"),
-    "gpt2-medium": ("openai-community/gpt2-medium", "1.5 GB"),
-    "gpt2-large": ("openai-community/gpt2-large", "3.2 GB"),
-    "gpt2-xl": ("openai-community/gpt2-xl", "6.4 GB"),
-    "bert-base-uncased": ("google-bert/bert-base-uncased", "0.4 GB"),
+MODELS = {  # our name: its name on the hub
+    "gpt2": "openai-community/gpt2",
+    "gpt2-medium": "openai-community/gpt2-medium",
+    "gpt2-large": "openai-community/gpt2-large",
+    "gpt2-xl": "openai-community/gpt2-xl",
+    "bert-base-uncased": "google-bert/bert-base-uncased",
 }
 
 FILES = [
@@ -113,7 +113,7 @@ def _again(name: str, revision: str) -> str:
 
 
 def _hub_name(name: str) -> str:
-    return MODELS[name][0] if name in MODELS else name
+    return MODELS.get(name, name)
 
 
 def _files(folder: Path) -> list[Path]:

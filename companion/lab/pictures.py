@@ -14,6 +14,7 @@ COLORS = ("#0072b2", "#c04a00", "#00785a", "#9c3f86", "#806000", "#444b55")
 STYLE = {
     "axes.edgecolor": MUTED,
     "axes.facecolor": CARD,
+    "axes.axisbelow": True,
     "axes.grid": True,
     "axes.labelcolor": INK,
     "axes.spines.right": False,
