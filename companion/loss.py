@@ -3,6 +3,7 @@
 # Exported from lessons/07_cross_entropy_shapes.md: edit that, then run `make lessons`.
 
 __all__ = [
+    "IDS",
     "bits_per_byte",
     "chunked_next_token_loss",
     "expected_initial_loss",
@@ -43,6 +44,9 @@ def next_token_loss(
         reduction="sum",
     )
     return total / (targets != ignore_index).sum().clamp(min=1)
+
+
+IDS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 def _precise(dtype: torch.dtype) -> torch.dtype:

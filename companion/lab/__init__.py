@@ -5,7 +5,7 @@ from companion.lab.bank import check
 from companion.lab.plots import bars, draw_bars, grid, plot
 from companion.lab.progress import progress
 from companion.lab.ready import ready
-from companion.lab.records import recorded
+from companion.lab.records import benchmark, recorded
 from companion.lab.scaling import scale
 from companion.lab.sliding import Range, slider
 from companion.lab.tables import show
@@ -17,6 +17,7 @@ __all__ = [
     "Range",
     "Toy",
     "bars",
+    "benchmark",
     "check",
     "corpus",
     "draw_bars",

@@ -19,11 +19,16 @@ CANNOT_READ = "the check cannot read what it returned"
 
 @dataclass(frozen=True)
 class Mistake:
-    """A wrong answer with a name: `answer` makes it, `hint` leads away from it without the code."""
+    """A wrong answer with a name: `answer` makes it, `hint` leads away from it without the code.
+
+    It is known by its values, or by its error; where these are never the same twice,
+    `shows(got, want, *probe)` tells.
+    """
 
     name: str
     hint: str
     answer: Callable[..., Any]
+    shows: Callable[..., bool] | None = None
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,7 @@ class Exercise:
     An answer is called on copies of each probe and compared with `reference`: structure, shape,
     dtype, values, and, where the reference carries a gradient, the gradient. NumPy arrays, lists
     and numbers are read as tensors. A mistake that raises is known by its error. `forbidden` maps
-    an operation ("aten::embedding") to what is said where right values were got with it.
+    what must not be done to an argument ("aten::embedding on argument 2") to what is then said.
     """
 
     reference: Callable[..., Any]
@@ -82,16 +87,21 @@ class Exercise:
                 or self._right(runs)
             )
         for mistake in self.mistakes:
-            if self._is(mistake, runs):
+            if self._is(mistake, runs, wants):
                 return f"{mistake.name}: {mistake.hint}"
         at, difference = next((n, d) for n, d in enumerate(differences) if d)
         right = differences.count(None)
         some = f" ({right} of {len(runs)} inputs came out right)" if right else ""
         return f"not yet: on input {at + 1}, {difference}{some}"
 
-    def _is(self, mistake: Mistake, runs: list[Run]) -> bool:
-        for run, probe in zip(runs, self.probes):
-            wrong = Run.of(mistake.answer, probe, self.seconds)
+    def _is(self, mistake: Mistake, runs: list[Run], wants: list[Run]) -> bool:
+        for run, want in zip(runs, wants):
+            if mistake.shows:
+                told = Run.of(mistake.shows, (run.value, want.value, *run.probe), self.seconds)
+                if told.value is not True:
+                    return False
+                continue
+            wrong = Run.of(mistake.answer, run.probe, self.seconds)
             if wrong.error or wrong.timed_out or self._difference(run.value, wrong.value):
                 return False
         return True

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from companion.lab.pictures import COLORS, HEIGHT, MUTED, STYLE, WIDTH, show_figure
@@ -82,8 +83,12 @@ def grid(
     form: str = "{:.2f}",
     xlabels: Sequence[str] | None = None,
     ylabels: Sequence[str] | None = None,
+    mark: Sequence[tuple[int, int]] = (),
 ) -> None:
-    """Draw a matrix (rows, columns) as coloured cells with their numbers; show the picture."""
+    """Draw a matrix (rows, columns) as coloured cells with their numbers; show the picture.
+
+    `mark` names cells, as (row, column), that get a frame.
+    """
     matrix = np.asarray(values, dtype=float)
     if matrix.ndim != 2:
         raise ValueError(f"grid draws a matrix of two axes, and this has {matrix.ndim}")
@@ -95,6 +100,9 @@ def grid(
         axes.imshow(matrix, cmap="PuOr", vmin=-1.6 * most, vmax=1.6 * most, aspect="auto")
         for i, j in np.ndindex(rows, columns):
             axes.text(j, i, form.format(matrix[i, j]), ha="center", va="center", fontsize=9)
+        for i, j in mark:
+            frame = {"fill": False, "edgecolor": COLORS[1], "linewidth": 2.5}
+            axes.add_patch(Rectangle((j - 0.47, i - 0.44), 0.94, 0.88, **frame))
         axes.set(title=title, xlabel=x, ylabel=y)
         axes.set_xticks(range(columns), xlabels or range(columns))
         axes.set_yticks(range(rows), ylabels or range(rows))

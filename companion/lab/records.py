@@ -15,7 +15,9 @@ import torch
 
 from companion.lab.progress import progress
 
-RUNS = Path(__file__).parents[2] / "lessons" / "runs"
+COURSE = Path(__file__).parents[2]
+RUNS = COURSE / "lessons" / "runs"
+RESULTS = COURSE / "benchmarks" / "results"
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,14 @@ def recorded(
                 f"{value}; to record it again: {command}"
             )
     return record
+
+
+def benchmark(name: str) -> dict[str, Any]:
+    """The newest record of benchmarks/NAME.py. FileNotFoundError where none was kept."""
+    kept = sorted(RESULTS.glob(f"{name}_*.json"))
+    if not kept:
+        raise FileNotFoundError(f"nothing kept yet; to make it: python benchmarks/{name}.py")
+    return json.loads(kept[-1].read_text())
 
 
 def _here_and_now() -> tuple[str, str, dict[str, str]]:

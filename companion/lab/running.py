@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -33,7 +34,7 @@ class Run:
 
         def call() -> None:
             try:
-                with _Recorder(run.operations):
+                with _Recorder(run.operations, run.args):
                     run.value = answer(*run.args)
             except BaseException as error:
                 run.error = error
@@ -51,15 +52,24 @@ class Run:
 
 
 class _Recorder(TorchDispatchMode):
-    """Writes down the names of the operations that run under it, as "aten::mm" or with overload."""
+    """Writes down what is done to which argument, as "aten::mm on argument 2"."""
 
-    def __init__(self, seen: set[str]) -> None:
+    def __init__(self, seen: set[str], args: tuple[Any, ...]) -> None:
         super().__init__()
         self.seen = seen
+        self.places = {_memory(x): n for n, x in enumerate(args, 1) if isinstance(x, Tensor)}
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.seen.add(func.name())
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        first = args[0] if args else None
+        if isinstance(first, Tensor) and (place := self.places.get(_memory(first))):
+            self.seen.add(f"{func.name()} on argument {place}")
         return func(*args, **(kwargs or {}))
+
+
+def _memory(tensor: Tensor) -> int | None:
+    """Where a tensor's numbers lie, the same for all its views."""
+    strided = tensor.layout is torch.strided and tensor.device.type != "meta"
+    return tensor.untyped_storage().data_ptr() if strided else None
 
 
 class _OutOfTime(BaseException):

@@ -66,6 +66,13 @@ def _characters(text: str) -> Corpus:
     return Corpus(chars, ids[:cut], ids[cut:])
 
 
+def next_id_loss(
+    logits: Float[Tensor, "B T V"], ids: Int[Tensor, "B T"], next_ids: Int[Tensor, "B T"]
+) -> Float[Tensor, ""]:
+    """Mean cross-entropy of logits against the ids that come next; `ids` is not looked at."""
+    return F.cross_entropy(logits.flatten(0, 1), next_ids.flatten())
+
+
 def train(
     *,
     steps: int,
@@ -76,14 +83,16 @@ def train(
     batch: int = 16,
     evaluate_every: int | None = None,
     model: Callable[[int], nn.Module] = Toy,
+    loss: Callable[[Tensor, Tensor, Tensor], Tensor] = next_id_loss,
     **pieces: Any,
 ) -> Run:
     """Train `model(vocab, **pieces)` on a text's characters with AdamW; return what happened.
 
-    `model` maps ids (B, T) to logits (B, T, V) and knows its `context`. `watch(model)` is called
-    every 10 steps and after the last. Held-out loss is taken on the same 20 batches each time,
-    before the first step, every `evaluate_every` steps (a tenth of the run), and at the end. The
-    same seed gives the same run; the global random state is left as it was.
+    `model` maps ids (B, T) to logits (B, T, V) and knows its `context`; `loss(logits, ids,
+    next_ids)` is what it is trained on. `watch(model)` is called every 10 steps and after the last.
+    Held-out loss, whatever was trained on, is the right one, taken on the same 20 batches before
+    the first step, every `evaluate_every` steps (a tenth of the run), and at the end. The same
+    seed gives the same run; the global random state is left as it was.
     """
     text = text or corpus()
     with torch.random.fork_rng(devices=[]):
@@ -91,21 +100,21 @@ def train(
         net = model(text.vocab, **pieces)
         order = torch.Generator().manual_seed(seed)
         optimizer = torch.optim.AdamW(net.parameters(), lr=lr)
-        loss, watched = [], []
+        losses, watched = [], []
         val_loss = [(0, held_out_loss(net, text))]
         pause = evaluate_every or max(1, steps // 10)
         for step in progress(range(1, steps + 1), f"training, seed {seed}"):
             ids, targets = random_windows(text.train, net.context, batch, order)
-            value = _loss(net(ids), targets)
+            value = loss(net(ids), ids, targets)
             optimizer.zero_grad()
             value.backward()
             optimizer.step()
-            loss.append(value.item())
+            losses.append(value.item())
             if watch and (step % EVERY == 0 or step == steps):
                 watched.append((step, watch(net)))
             if step % pause == 0 or step == steps:
                 val_loss.append((step, held_out_loss(net, text)))
-    return Run(loss, val_loss, watched, net)
+    return Run(losses, val_loss, watched, net)
 
 
 @torch.no_grad()
@@ -115,7 +124,7 @@ def held_out_loss(model: nn.Module, text: Corpus, batches: int = 20, rows: int =
     model.eval()
     order = torch.Generator().manual_seed(99)
     windows = (random_windows(text.val, model.context, rows, order) for _ in range(batches))
-    mean = sum(_loss(model(ids), targets).item() for ids, targets in windows) / batches
+    mean = sum(next_id_loss(model(ids), ids, targets).item() for ids, targets in windows) / batches
     model.train(was_training)
     return mean
 
@@ -142,7 +151,3 @@ def sample(model: nn.Module, text: Corpus, prompt: str, *, length: int = 200, se
         weights = model(ids[:, -model.context :])[:, -1].softmax(-1)
         ids = torch.cat([ids, torch.multinomial(weights, 1, generator=order)], dim=1)
     return text.decode(ids[0])
-
-
-def _loss(logits: Float[Tensor, "B T V"], targets: Int[Tensor, "B T"]) -> Float[Tensor, ""]:
-    return F.cross_entropy(logits.flatten(0, 1), targets.flatten())

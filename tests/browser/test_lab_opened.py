@@ -8,13 +8,14 @@ from course.form import FOLDED, FRONT_PAGE, Lesson, cells, read_notebook, read_t
 from PIL import Image
 from playwright.sync_api import expect
 
-PREDICTION = "Write down your guess"
+ASKED = "Write down your guess"
 
 
-def test_front_page_leads_to_the_first_lesson(lab, lesson):
-    lab.page.goto(lab.front_door)
-    assert f"notebooks/{FRONT_PAGE}.ipynb" in lab.front_door
-    link = lab.page.locator(".jp-RenderedMarkdown table a", has_text=f"{lesson.number:02}")
+def test_front_page_leads_to_each_lesson(lab, lesson):
+    assert lab.front_door.startswith(f"{lab.address}/lab/tree/notebooks/{FRONT_PAGE}.ipynb")
+    lab.page.goto(f"{lab.front_door}&reset")
+    link = lab.page.locator(".jp-RenderedMarkdown table a", has_text=f"{lesson.number:02} · ")
+    lab.shot(FRONT_PAGE, link)
     link.click()
 
     tab = lab.page.locator(".lm-DockPanel-tabBar .lm-mod-current")
@@ -23,28 +24,22 @@ def test_front_page_leads_to_the_first_lesson(lab, lesson):
 
 
 def test_stored_outputs_can_be_read_before_anything_is_run(lab, lesson):
-    stored = read_notebook(lesson)
-    bundles = [
-        output.get("data", {})
-        for cell in stored.cells
-        if cell.cell_type == "code"
-        for output in cell.outputs
-    ]
-    html = "".join(bundle.get("text/html", "") for bundle in bundles)
-    questions = next(b["text/plain"] for b in bundles if PREDICTION in b.get("text/html", ""))
+    code = [cell for cell in read_notebook(lesson).cells if cell.cell_type == "code"]
+    bundles = [output.get("data", {}) for cell in code for output in cell.outputs]
+    html = [bundle.get("text/html", "") for bundle in bundles]
+    questions = next(b["text/plain"] for b, page in zip(bundles, html) if ASKED in page)
     lab.open(f"notebooks/{lesson.notebook.name}")
-    pictures = lab.outputs.locator("img")
 
-    expect(pictures).to_have_count(html.count("<img "))
-    widths = "images => Promise.all(images.map(i => i.decode().then(() => i.naturalWidth)))"
-    assert all(width > 0 for width in pictures.evaluate_all(widths))
+    pictures = lab.outputs.locator("img")
+    expect(pictures).to_have_count("".join(html).count("<img "))
     assert all(pictures.evaluate_all("images => images.map(i => i.alt.trim())"))
-    asked = lab.outputs.filter(has_text=PREDICTION)
+    loaded = "images => Promise.all(images.map(i => i.decode().then(() => i.naturalWidth)))"
+    assert all(pictures.evaluate_all(loaded))
+    lab.shot(lesson.stem, pictures.first)
     for question in questions.splitlines():
-        expect(asked).to_contain_text(question.removeprefix("- "))
-    expect(
-        lab.outputs.filter(has_text=re.compile("(Loading|Error displaying) widget"))
-    ).to_have_count(0)
+        expect(lab.outputs.filter(has_text=ASKED)).to_contain_text(question.removeprefix("- "))
+    lost = re.compile("(Loading|Error displaying) widget")
+    expect(lab.outputs.filter(has_text=lost)).to_have_count(0)
 
 
 def test_pictures_keep_their_light_card_in_a_dark_lab(lab, lesson):
@@ -53,16 +48,17 @@ def test_pictures_keep_their_light_card_in_a_dark_lab(lab, lesson):
     try:
         expect(lab.page.locator("body")).to_have_attribute("data-jp-theme-light", "false")
         for picture in lab.outputs.locator("img").all():
+            lab.shot(f"{lesson.stem}_dark", picture)
             seen = Image.open(io.BytesIO(picture.screenshot())).convert("RGB")
             for corner in ((4, 4), (-4, 4), (4, -4), (-4, -4)):
-                x, y = (place % size for place, size in zip(corner, seen.size))
-                assert min(seen.getpixel((x, y))) > 240
+                pixel = tuple(place % size for place, size in zip(corner, seen.size))
+                assert min(seen.getpixel(pixel)) > 240
     finally:
         lab.menu("Settings", "Theme", "JupyterLab Light")
         expect(lab.page.locator("body")).to_have_attribute("data-jp-theme-light", "true")
 
 
-def test_solution_and_hints_open_when_asked(lab, lesson):
+def test_hints_and_solution_open_when_asked(lab, lesson):
     lab.open(f"notebooks/{lesson.notebook.name}")
     hints = lab.page.locator(".jp-RenderedMarkdown details")
     assert hints.count()
@@ -71,18 +67,18 @@ def test_solution_and_hints_open_when_asked(lab, lesson):
         hint.locator("summary").click()
         expect(hint).to_have_attribute("open", "")
 
-    places = [n for n, cell in enumerate(read_notebook(lesson).cells) if FOLDED in tags(cell)]
-    assert places
-    for solution in map(lab.cells.nth, places):
+    folded = [n for n, cell in enumerate(read_notebook(lesson).cells) if FOLDED in tags(cell)]
+    assert folded
+    for solution in map(lab.cells.nth, folded):
         expect(solution.locator(".cm-content")).to_be_hidden()
-        lab.shot("folded")
+        lab.shot(f"{lesson.stem}_folded", solution)
         solution.locator(".jp-InputPlaceholder").click()
         expect(solution.locator(".cm-content")).to_be_visible()
-    lab.shot("unfolded")
 
 
 def test_text_of_a_lesson_opens_as_a_notebook(lab, lesson):
-    lab.page.goto(lab.front_door.replace(f"notebooks/{FRONT_PAGE}.ipynb", "lessons"))
+    folder = lab.front_door.replace(f"notebooks/{FRONT_PAGE}.ipynb", "lessons")
+    lab.page.goto(f"{folder}&reset")
     lab.page.locator(".jp-DirListing-item", has_text=lesson.text.name).dblclick()
 
     expect(lab.cells).to_have_count(len(read_text(lesson).cells))
@@ -90,12 +86,12 @@ def test_text_of_a_lesson_opens_as_a_notebook(lab, lesson):
 
 def test_saving_either_twin_writes_both(lab, course):
     page = Lesson(FRONT_PAGE, course)
-    place = next(n for n, cell in enumerate(read_notebook(page).cells) if cell.cell_type == "code")
+    code = [n for n, cell in enumerate(read_notebook(page).cells) if cell.cell_type == "code"]
     for path in (f"notebooks/{page.notebook.name}", f"lessons/{page.text.name}"):
         lab.open(path)
-        lab.type(place, f"\n# typed in {path}", over="Control+End")
+        lab.type(code[0], f"\n# typed in {path}", first="Control+End")
         lab.save(f"notebooks/{page.notebook.name}")
 
-        assert f"# typed in {path}" in page.text.read_text()
+        assert f"# typed in {path}" in page.text.read_text("utf-8")
         assert cells(read_text(page)) == cells(read_notebook(page))
         assert twins.sync(page) == ""

@@ -2,30 +2,63 @@
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from companion.lab.exercise import Exercise, Mistake
 
 
 def _probe(B: int, T: int, V: int, C: int, top: int) -> tuple[Tensor, Tensor]:
-    """Ids (B, T) from 0 to `top`, both among them, and a weight (V, C)."""
+    """Ids (B, T) from 0 to `top`, both among them, and a weight (V, C) that is being trained."""
     generator = torch.Generator().manual_seed(B * T * V * C)
     ids = torch.randint(top + 1, (B, T), generator=generator)
     ids[0, :2] = torch.tensor([top, 0])
-    return ids, torch.randn(V, C, generator=generator)
+    return ids, torch.randn(V, C, generator=generator).requires_grad_()
 
 
 def _one_hot(ids: Tensor, weight: Tensor) -> Tensor:
     return F.one_hot(ids, len(weight)).to(weight.dtype)
 
 
+def _rows(ids: Tensor, weight: Tensor) -> Tensor:
+    return _one_hot(ids, weight) @ weight
+
+
+def _is_an_amount(got: Tensor, want: Tensor, ids: Tensor, weight: Tensor) -> bool:
+    """Whether every vector is a direction times its id, plus a constant."""
+    if got.shape != want.shape or not got.dtype.is_floating_point:
+        return False
+    known = torch.stack([ids.flatten().to(got.dtype), torch.ones(ids.numel())], dim=1)
+    fitted = known @ torch.linalg.pinv(known) @ got.flatten(0, 1)
+    return torch.allclose(fitted, got.flatten(0, 1), atol=1e-4) and bool(got.std() > 1e-6)
+
+
+def _has_a_bias(got: Tensor, want: Tensor, ids: Tensor, weight: Tensor) -> bool:
+    """Whether one and the same vector was added to every row."""
+    if got.shape != want.shape:
+        return False
+    extra = (got - want).flatten(0, 1)
+    return torch.allclose(extra, extra[:1].expand_as(extra), atol=1e-5)
+
+
+def _through_linear(ids: Tensor, weight: Tensor) -> Tensor:
+    layer = nn.Linear(*weight.shape)
+    layer.weight = nn.Parameter(weight.T.contiguous())
+    return layer(_one_hot(ids, weight))
+
+
+AMOUNT = (
+    "an id went into the product as an amount, so token 6 counts as twice token 3. An id is a "
+    "name: turn it into a row that points at its place."
+)
+NO_POINTERS = "these are the rows that point. Multiply them by something."
+LOST = "each row of the batch came back as one vector, its tokens' {}. Which axis got lost?"
 LOOKED_UP = (
-    "the values are right, and they were looked up. That is what nn.Embedding does; the exercise "
-    "is to get them by multiplying, so that you see what the lookup saves"
+    "the values are right, and the weight was looked up. That is what nn.Embedding does; the "
+    "exercise is to get them by multiplying, so that you see what the lookup saves"
 )
 
 lookup_as_product = Exercise(
-    reference=lambda ids, weight: _one_hot(ids, weight) @ weight,
+    reference=_rows,
     probes=(
         _probe(2, 4, 7, 3, top=6),
         _probe(3, 5, 11, 2, top=8),  # no id reaches V - 1: one_hot has to be told V
@@ -39,6 +72,12 @@ lookup_as_product = Exercise(
             lambda ids, weight: F.one_hot(ids).to(weight.dtype) @ weight,
         ),
         Mistake(
+            "one_hot told the width",
+            "a pointer needs a place for every token, not for every channel. Which size of the "
+            "weight counts the tokens?",
+            lambda ids, weight: F.one_hot(ids, weight.shape[1]).to(weight.dtype) @ weight,
+        ),
+        Mistake(
             "integers times floats",
             "one_hot gives int64, and a matrix product wants both sides of one dtype.",
             lambda ids, weight: F.one_hot(ids, len(weight)) @ weight,
@@ -46,55 +85,50 @@ lookup_as_product = Exercise(
         Mistake(
             "weight transposed",
             "nn.Linear keeps (out, in) and transposes it for you; this weight is (V, C). Which of "
-            "the two axes has to meet the V columns of the one-hot rows?",
+            "the two axes has to meet the V columns of the pointers?",
             lambda ids, weight: _one_hot(ids, weight) @ weight.T,
         ),
         Mistake(
-            "ids used as numbers",
-            "you multiplied by the id itself, so token 6 came out as twice token 3. An id is a "
-            "name: turn it into a row that points.",
-            lambda ids, weight: ids[..., None].to(weight.dtype) * weight[1],
+            "a bias on every row",
+            "all rows are off by the same vector. Which part of nn.Linear adds one, asked or not?",
+            _through_linear,
+            shows=_has_a_bias,
         ),
         Mistake(
-            "ids used as numbers",
-            "the ids themselves went into the product. An id is a name, not an amount: turn each "
-            "into a row that points at its place.",
-            lambda ids, weight: ids.to(weight.dtype) @ weight,
+            "ids used as amounts",
+            AMOUNT,
+            lambda ids, weight: nn.Linear(1, weight.shape[1])(ids[..., None].to(weight.dtype)),
+            shows=_is_an_amount,
         ),
-        Mistake(
-            "ids used as numbers",
-            "the ids themselves went into the product. An id is a name, not an amount: turn each "
-            "into a row that points at its place.",
-            lambda ids, weight: ids @ weight,
-        ),
+        Mistake("ids used as amounts", AMOUNT, lambda ids, weight: ids[..., None].float() @ weight),
+        Mistake("ids used as amounts", AMOUNT, lambda ids, weight: ids.float() @ weight),
+        Mistake("ids used as amounts", AMOUNT, lambda ids, weight: ids @ weight),
         Mistake(
             "tokens added up",
-            "each row of the batch came back as one vector: the sum over its tokens (a bag of "
-            "words). Which axis got lost?",
-            lambda ids, weight: (_one_hot(ids, weight) @ weight).sum(-2),
+            LOST.format("sum (a bag of words)"),
+            lambda ids, weight: _rows(ids, weight).sum(-2),
         ),
         Mistake(
             "tokens averaged",
-            "each row of the batch came back as one vector: the mean over its tokens. Which axis "
-            "got lost?",
-            lambda ids, weight: (_one_hot(ids, weight) @ weight).mean(-2),
+            LOST.format("mean"),
+            lambda ids, weight: _rows(ids, weight).mean(-2),
         ),
-        Mistake(
-            "one-hot rows returned",
-            "these are the rows that point. Multiply them by something.",
-            _one_hot,
-        ),
-        Mistake(
-            "one-hot rows returned",
-            "these are the rows that point. Multiply them by something.",
-            lambda ids, weight: F.one_hot(ids, len(weight)),
-        ),
+        Mistake("pointers returned", NO_POINTERS, _one_hot),
+        Mistake("pointers returned", NO_POINTERS, lambda ids, weight: F.one_hot(ids, len(weight))),
     ),
     forbidden={
-        "aten::embedding": LOOKED_UP,
-        "aten::index.Tensor": LOOKED_UP,
-        "aten::index_select": LOOKED_UP,
-        "aten::gather": LOOKED_UP,
-        "aten::take": LOOKED_UP,
+        f"{operation} on argument 2": LOOKED_UP
+        for operation in (
+            "aten::embedding",
+            "aten::_embedding_bag",
+            "aten::gather",
+            "aten::index.Tensor",
+            "aten::index_select",
+            "aten::select.int",
+            "aten::slice.Tensor",
+            "aten::split.Tensor",
+            "aten::take",
+            "aten::unbind.int",
+        )
     },
 )

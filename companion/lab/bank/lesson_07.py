@@ -9,9 +9,9 @@ from torch import Tensor
 from companion.lab.exercise import Exercise, Mistake
 
 
-def _probe(B: int, T: int, V: int) -> tuple[Tensor, Tensor]:
+def _probe(B: int, T: int, V: int, spread: float = 2.0) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(B * T * V)
-    logits = 2 * torch.randn(B, T, V, generator=generator)
+    logits = spread * torch.randn(B, T, V, generator=generator)
     return logits.requires_grad_(), torch.randint(V, (B, T), generator=generator)
 
 
@@ -37,6 +37,29 @@ def _flattened_time_first(logits: Tensor, ids: Tensor) -> Tensor:
     return F.cross_entropy(logits.transpose(0, 1).flatten(0, 1), targets.flatten())
 
 
+def _transposed_and_flattened(logits: Tensor, ids: Tensor) -> Tensor:
+    logits, targets = _shifted(logits, ids)
+    return F.cross_entropy(logits.mT.reshape(-1, logits.shape[2]), targets.flatten())
+
+
+def _normalised_over(dim: int, logits: Tensor, ids: Tensor) -> Tensor:
+    logits, targets = _shifted(logits, ids)
+    return -logits.log_softmax(dim).gather(-1, targets[..., None]).mean()
+
+
+def _over_time(logits: Tensor, ids: Tensor) -> Tensor:
+    return _normalised_over(1, logits, ids)
+
+
+def _over_the_batch(logits: Tensor, ids: Tensor) -> Tensor:
+    return _normalised_over(0, logits, ids)
+
+
+def _softmax_then_log(logits: Tensor, ids: Tensor) -> Tensor:
+    logits, targets = _shifted(logits, ids)
+    return -logits.softmax(-1).gather(-1, targets[..., None]).log().mean()
+
+
 def _across_rows(logits: Tensor, ids: Tensor) -> Tensor:
     return F.cross_entropy(logits.flatten(0, 1)[:-1], ids.flatten()[1:])
 
@@ -48,7 +71,13 @@ WRAPPED = (
 
 loss_of_a_batch = Exercise(
     reference=_reference,
-    probes=(_probe(2, 4, 7), _probe(3, 6, 5), _probe(4, 5, 5), _probe(2, 3, 2)),
+    probes=(
+        _probe(2, 4, 7),
+        _probe(3, 6, 5),
+        _probe(4, 5, 5),
+        _probe(2, 3, 2),
+        _probe(2, 5, 6, spread=90.0),  # sure, and wrong: a probability that float32 cannot hold
+    ),
     mistakes=(
         Mistake(
             "not shifted",
@@ -75,6 +104,43 @@ loss_of_a_batch = Exercise(
         ),
         Mistake("wrapped round", WRAPPED, lambda logits, ids: _flat(logits, ids.roll(-1, 1))),
         Mistake("wrapped round", WRAPPED, lambda logits, ids: _flat(logits, ids.roll(-1))),
+        Mistake(
+            "the first logits dropped, the first ids too",
+            "both lost their first position, so position t is still asked for token t. Which end "
+            "should the logits lose?",
+            lambda logits, ids: _flat(logits[:, 1:], ids[:, 1:]),
+        ),
+        Mistake(
+            "a made-up last target",
+            "the last position was given a 0 for the token that nobody knows, and scored on it. "
+            "How do you leave a position out?",
+            lambda logits, ids: _flat(logits, F.pad(ids[:, 1:], (0, 1))),
+        ),
+        Mistake(
+            "softmax over time",
+            "the probabilities of one id over all positions were made to add up to 1. What should "
+            "add up to 1 is one position's, over all ids.",
+            _over_time,
+        ),
+        Mistake(
+            "softmax over the batch",
+            "the probabilities were made to add up to 1 over the texts. What should add up to 1 is "
+            "one position's, over all ids.",
+            _over_the_batch,
+        ),
+        Mistake(
+            "transposed, then flattened",
+            "the exchange put time last, and flattening to rows of V then cut across it. Exchange "
+            "the axes, or flatten; not both.",
+            _transposed_and_flattened,
+        ),
+        Mistake(
+            "softmax, then logarithm",
+            "right while probabilities are moderate. Where the model is sure and wrong, one of "
+            "them is too small for float32, and the logarithm of 0 is infinite. There is a "
+            "function that does both steps at once.",
+            _softmax_then_log,
+        ),
         Mistake(
             "the last logits dropped, the last ids too",
             "both lost their last position, so they are still one step apart. Which end should the "

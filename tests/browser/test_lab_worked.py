@@ -1,0 +1,83 @@
+"""A lesson that is worked through in JupyterLab: answered, run, played with, solved, saved."""
+
+import pytest
+from course.form import FOLDED, parts, read_notebook, tags
+from playwright.sync_api import expect
+
+from companion.lab import check
+
+
+def test_every_cell_runs_and_none_complains(worked, lesson):
+    code = [
+        cell
+        for cell in worked.save(f"notebooks/{lesson.notebook.name}").cells
+        if cell.cell_type == "code"
+    ]
+    counts = [cell.execution_count for cell in code]
+    outputs = [output for cell in code for output in cell.outputs]
+
+    assert None not in counts
+    assert counts[0] > 1  # this run's, after the cells run for the questions; not the stored ones
+    assert counts == sorted(counts)
+    assert [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"] == []
+    for kind in ("stderr", "error"):
+        seen = worked.page.locator(f'[data-mime-type="application/vnd.jupyter.{kind}"]')
+        expect(seen).to_have_count(0)
+    expect(worked.page.get_by_text("Error displaying widget")).to_have_count(0)
+
+
+def test_guesses_come_back_beside_the_measurements(worked, lesson):
+    assert worked.said
+    for guess in worked.said:
+        said = worked.outputs.filter(has_text=f"you said {guess}").first
+        expect(said).to_be_visible()
+        worked.shot(f"{lesson.stem}_guesses", said)
+
+
+def test_slider_redraws_its_one_picture(worked, lesson):
+    handles = worked.page.locator(".noUi-handle")
+    if handles.count() == 0:
+        pytest.skip("this lesson has no slider")
+    picture = worked.outputs.filter(has=handles.first).locator("img")
+    before = picture.get_attribute("src")
+
+    handles.first.focus()
+    worked.page.keyboard.press("ArrowRight")
+
+    expect(picture).not_to_have_attribute("src", before)
+    expect(picture).to_have_count(1)
+    assert picture.get_attribute("alt")
+    worked.shot(f"{lesson.stem}_slider", picture)
+
+
+def test_exercise_names_a_mistake_and_knows_the_solution(worked, lesson):
+    exercise = [
+        (place - 1, cell)
+        for place, part, cell in parts(read_notebook(lesson))
+        if part == "part-exercise" and cell.cell_type == "code" and "check." in cell.source
+    ]
+    stub = next(place for place, cell in exercise if FOLDED not in tags(cell))
+    solution = next(cell.source for _, cell in exercise if FOLDED in tags(cell))
+    name = solution.rpartition("check.")[2].partition("(")[0]
+    mistake = getattr(check, name).mistakes[0]
+    wrong = f"def wrong(*args):\n    return check.{name}.mistakes[0].answer(*args)\n\n\n"
+    verdict = worked.cells.nth(stub).locator(".jp-OutputArea-output")
+
+    worked.type(stub, f"{wrong}check.{name}(wrong)")
+    worked.page.keyboard.press("Control+Enter")
+    expect(verdict).to_contain_text(f"{mistake.name}: {mistake.hint}")
+    worked.shot(f"{lesson.stem}_hint", verdict)
+
+    worked.type(stub, solution)
+    worked.page.keyboard.press("Control+Enter")
+    expect(verdict).to_contain_text("right, on")
+
+
+def test_nothing_is_lost_when_it_is_saved_and_opened_again(worked, lesson):
+    worked.save(f"notebooks/{lesson.notebook.name}")
+    worked.end_kernels()
+    worked.page.goto("about:blank")
+
+    worked.open(f"notebooks/{lesson.notebook.name}")
+    worked.page.wait_for_timeout(2000)  # a widget that is lost says so a moment later
+    expect(worked.outputs.filter(has_text="Error displaying widget")).to_have_count(0)
