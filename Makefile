@@ -38,8 +38,8 @@ lessons: $(READY)  ## after an edit: make text, notebook, outputs and companion/
 	@$(BIN)/ruff format --quiet --line-length 88 notebooks
 	@$(BIN)/python tools/lessons.py all
 
-assets: $(READY)  ## list the texts and models that are at hand, and how to get the others
-	@$(BIN)/python -m companion.assets
+assets: $(READY)  ## list the optional texts and models, or fetch some: make assets NAMES=taylorswift
+	@$(BIN)/python -m companion.assets $(NAMES)
 
 clean:  ## remove the environment that the other targets made
 	rm -rf .venv

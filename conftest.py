@@ -1,5 +1,6 @@
 """What holds for every test: no network, shape annotations checked, and a count of it all."""
 
+import atexit
 import os
 import sys
 import tempfile
@@ -11,7 +12,9 @@ from jaxtyping import install_import_hook
 
 ROOT = Path(__file__).parent
 OFFLINE = ROOT / "tests" / "offline"
-LOG = Path(tempfile.mkdtemp(prefix="offline-")) / "log"
+_folder = tempfile.TemporaryDirectory(prefix="offline-")
+atexit.register(_folder.cleanup)
+LOG = Path(_folder.name) / "log"
 
 os.environ.setdefault("COMPANION_SCALE", "ci")
 os.environ["COMPANION_OFFLINE_LOG"] = str(LOG)

@@ -178,6 +178,31 @@ def test_an_axis_that_does_not_exist_is_refused():
         a_plot(log="z")
 
 
+def test_marked_cells_of_a_grid_get_a_frame_each():
+    figures = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plots, "show_figure", lambda figure, alt: figures.append(figure))
+        lab.grid(np.eye(3), title="t", x="x", y="y", alt=ALT, mark=[(0, 1), (2, 2)])
+    frames = [
+        (round(f.get_x() + 0.47), round(f.get_y() + 0.44)) for f in figures[0].axes[0].patches
+    ]
+    assert frames == [(1, 0), (2, 2)]  # (column, row)
+
+
+def test_bars_of_a_slider_name_their_groups_and_mark_one_bar():
+    from matplotlib.figure import Figure
+
+    axes = Figure().subplots()
+    alt = lab.draw_bars(
+        axes, {"a": [1, 2], "b": [3, 4]}, title="t", x="x", ylim=(0, 5), mark={1: "!"}
+    )
+    assert alt == "t: bars of a and b over x."
+    assert [text.get_text() for text in axes.texts] == ["a", "b", "!"]
+    colors = [bar.get_facecolor() for bar in axes.patches]
+    assert colors[0] != colors[1]
+    assert [bar.get_height() for bar in axes.patches] == [1, 2, 3, 4]
+
+
 def test_a_grid_draws_matrices_only():
     with pytest.raises(ValueError, match="two axes, and this has 3"):
         lab.grid(np.zeros((2, 2, 2)), title="t", x="x", y="y", alt=ALT)
@@ -289,3 +314,12 @@ def test_a_recording_that_fails_leaves_the_old_record(runs, monkeypatch):
         record(monkeypatch, factor=None)
     monkeypatch.delenv("COMPANION_RECORD", raising=False)
     assert lab.recorded(doubled, lesson="99_test", seeds=(1, 2), factor=3).results[2]["value"] == 6
+
+
+def test_the_newest_record_of_a_benchmark_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "RESULTS", tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"python benchmarks/loss\.py"):
+        lab.benchmark("loss")
+    for day in ("2026-02-01", "2025-11-30"):
+        (tmp_path / f"loss_{day}.json").write_text(json.dumps({"date": day}))
+    assert lab.benchmark("loss")["date"] == "2026-02-01"

@@ -1,5 +1,7 @@
 """The course as it stands: every check of tools/course/checks.py, and no lesson lost."""
 
+import json
+
 import pytest
 from course.checks import CHECKS
 from course.form import COMPARED, ROOT, stored, tags
@@ -23,3 +25,11 @@ def test_enough_outputs_are_compared():
         cell for _, notebook in stored(ROOT) for cell in notebook.cells if COMPARED in tags(cell)
     ]
     assert len(compared) >= MINIMUM_COMPARED_CELLS
+
+
+def test_every_recorded_run_is_shown_by_its_lesson():
+    for path in sorted((ROOT / "lessons" / "runs").glob("*.json")):
+        experiment = json.loads(path.read_text())["experiment"]
+        lesson = path.stem.removesuffix(f"_{experiment}")
+        text = (ROOT / "lessons" / f"{lesson}.md").read_text(encoding="utf-8")
+        assert f"def {experiment}(" in text, f"{path.name} is shown nowhere"

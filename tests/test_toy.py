@@ -8,7 +8,7 @@ from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from companion.lab import Toy, held_out_loss, sample, scale, train
-from companion.lab.training import Corpus, random_windows
+from companion.lab.training import Corpus, next_id_loss, random_windows
 
 ABC = Corpus("abcdefgh", torch.arange(900) % 8, torch.arange(200) % 8)
 
@@ -107,6 +107,15 @@ def test_training_learns_a_text_that_can_be_learned():
     assert run.val_loss[0][1] > 1.9  # ln 8 = 2.08
     assert run.val_loss[-1][1] < 0.1
     assert sample(run.model, ABC, "abc", length=8) == "abcdefghabc"
+
+
+def test_another_loss_can_be_trained_on_and_the_right_one_is_held_out():
+    def copying(logits, ids, next_ids):
+        return next_id_loss(logits, ids, ids)
+
+    run = train(steps=60, lr=1e-2, text=ABC, loss=copying, width=32, heads=2, context=8)
+    assert run.loss[-1] < 0.1
+    assert run.val_loss[-1][1] > 2
 
 
 def test_what_is_watched_is_seen_every_ten_steps_and_at_the_end():

@@ -16,10 +16,10 @@ def test_every_cell_runs_and_none_complains(worked, lesson):
     counts = [cell.execution_count for cell in code]
     outputs = [output for cell in code for output in cell.outputs]
 
+    assert [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"] == []
     assert None not in counts
     assert counts[0] > 1  # this run's, after the cells run for the questions; not the stored ones
     assert counts == sorted(counts)
-    assert [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"] == []
     for kind in ("stderr", "error"):
         seen = worked.page.locator(f'[data-mime-type="application/vnd.jupyter.{kind}"]')
         expect(seen).to_have_count(0)
@@ -46,7 +46,7 @@ def test_slider_redraws_its_one_picture(worked, lesson):
 
     expect(picture).not_to_have_attribute("src", before)
     expect(picture).to_have_count(1)
-    assert picture.get_attribute("alt")
+    assert len(picture.get_attribute("alt").split()) > 3
     worked.shot(f"{lesson.stem}_slider", picture)
 
 
