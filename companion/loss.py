@@ -56,10 +56,7 @@ def _precise(dtype: torch.dtype) -> torch.dtype:
 
 def _check_targets(targets: Tensor, positions: torch.Size, V: int, ignore_index: int) -> None:
     """Raise where targets are not ids from 0 to V - 1, one for each position."""
-    if targets.dtype.is_floating_point or targets.dtype in (
-        torch.bool,
-        torch.complex64,
-    ):
+    if targets.dtype not in IDS:
         raise TypeError(f"targets are {targets.dtype}; they are ids, and should be torch.long")
     if targets.shape != positions:
         raise ValueError(

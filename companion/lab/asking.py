@@ -1,7 +1,7 @@
 """Predict first, then look: the reader's guesses, and what was measured beside them."""
 
 from html import escape
-from textwrap import indent
+from textwrap import fill, indent
 
 import ipywidgets as widgets
 from IPython.display import display
@@ -42,7 +42,8 @@ def predict(**questions: str | tuple[str, ...]) -> None:
 def reveal(**measured: object) -> None:
     """Print each measured value, already formatted, under its question and beside the guess."""
     for name, value in measured.items():
-        print(_asked.get(name, f"{name} (run the cell that asks for it, to answer)"))
+        question = _asked.get(name, f"{name} (run the cell that asks for it, to answer)")
+        print(fill(question, 88))
         print(indent(f"measured {value}   you said {guess_of(name) or 'nothing'}", "    "))
 
 

@@ -3,6 +3,7 @@
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from companion.lab.running import Run
 
 NOT_WRITTEN = "not written yet"
 RETURNED_NOTHING = "it returned nothing: does every path end with `return`?"
+FIRST_USE = 60.0  # seconds for the reference, which goes first and makes torch load what it needs
 CANNOT_READ = "the check cannot read what it returned"
 
 
@@ -50,7 +52,8 @@ class Exercise:
 
     def __call__(self, answer: Any) -> None:
         """Print what the check found; `answer` should be a function, and may be anything."""
-        print(self.verdict(answer))
+        lines = self.verdict(answer).splitlines()
+        print("\n".join(fill(line, 88, subsequent_indent=_indent(line)) for line in lines))
 
     def verdict(self, answer: Any) -> str:
         """One of: right; not written; what was raised; a named mistake; the first difference."""
@@ -63,6 +66,7 @@ class Exercise:
             return f"{CANNOT_READ} ({type(error).__name__}: {_first_line(error)})"
 
     def _verdict(self, answer: Any) -> str:
+        wants = [Run.of(self.reference, probe, FIRST_USE) for probe in self.probes]
         if not callable(answer):
             return f"give the function itself, as in check.NAME(my_function), not {kind_of(answer)}"
         runs = []
@@ -74,10 +78,9 @@ class Exercise:
                 written = _has_body(answer) or runs
                 return self._printed([run]) + (RETURNED_NOTHING if written else NOT_WRITTEN)
             runs.append(run)
-        return self._printed(runs) + self._compared(runs)
+        return self._printed(runs) + self._compared(runs, wants)
 
-    def _compared(self, runs: list[Run]) -> str:
-        wants = [Run.of(self.reference, probe, self.seconds) for probe in self.probes]
+    def _compared(self, runs: list[Run], wants: list[Run]) -> str:
         differences = [self._difference(run.value, want.value) for run, want in zip(runs, wants)]
         if not any(differences):
             return (
@@ -163,6 +166,11 @@ def _gradient_trouble(runs: list[Run], wants: list[Run]) -> str | None:
                 "float(), NumPy, no_grad)?"
             )
         got, expected = (_gradients(one) for one in (run, want))
+        if not any(gradient.any() for gradient in got):
+            return (
+                "the values are right, but no gradient reaches the argument: it was copied on the "
+                "way (nn.Parameter, .detach(), .data), and the copy gets the gradient"
+            )
         difference = first_difference(got, expected, 1e-4)
         if difference:
             return f"the values are right, but the gradient is not: {difference}"
@@ -173,6 +181,10 @@ def _gradients(run: Run) -> list[Tensor]:
     leaves = [x for x in run.args if isinstance(x, Tensor) and x.requires_grad]
     grads = torch.autograd.grad(run.value.sum(), leaves, allow_unused=True, retain_graph=True)
     return [torch.zeros_like(x) if g is None else g for x, g in zip(leaves, grads)]
+
+
+def _indent(line: str) -> str:
+    return " " * (len(line) - len(line.lstrip()))
 
 
 def _first_line(error: BaseException) -> str:

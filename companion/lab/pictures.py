@@ -3,6 +3,7 @@
 import base64
 import io
 from html import escape
+from textwrap import fill
 
 from IPython.display import display
 from matplotlib.figure import Figure
@@ -24,6 +25,8 @@ STYLE = {
     "axes.titlesize": 11,
     "axes.titleweight": "bold",
     "axes.titlepad": 10,
+    "figure.constrained_layout.h_pad": 0.1,
+    "figure.constrained_layout.w_pad": 0.1,
     "figure.facecolor": CARD,
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
@@ -39,6 +42,11 @@ WIDTH, HEIGHT, DPI = 6.4, 3.4, 200
 def show_figure(figure: Figure, alt: str) -> None:
     """Emit a figure as a picture with its alternative text."""
     display({"text/html": img(figure, alt), "text/plain": alt}, raw=True)
+
+
+def wrapped(title: str) -> str:
+    """The title in lines that the width of a picture holds."""
+    return fill(title, 58)
 
 
 def img(figure: Figure, alt: str) -> str:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from companion.lab.pictures import COLORS, HEIGHT, MUTED, STYLE, WIDTH, show_figure
+from companion.lab.pictures import COLORS, HEIGHT, MUTED, STYLE, WIDTH, show_figure, wrapped
 
 Curve = tuple[Any, Any]  # xs and ys: lists, arrays or tensors of numbers, of one length
 
@@ -42,7 +42,7 @@ def plot(
         figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
         draw_curves(figure.subplots(), lines=lines, points=points, theory=theory, log=log)
         axes = figure.axes[0]
-        axes.set(title=title, xlabel=x, ylabel=y)
+        axes.set(title=wrapped(title), xlabel=x, ylabel=y)
         _ticks(axes, log, xticks, yticks)
         if ylim:
             axes.set_ylim(*ylim)
@@ -66,7 +66,7 @@ def bars(
         drawn = axes.barh(list(values), list(values.values()), color=COLORS[0], height=0.62)
         axes.bar_label(drawn, [form.format(v) for v in values.values()], padding=4)
         axes.invert_yaxis()
-        axes.set(title=title, xlabel=x, xscale="log" if log else "linear")
+        axes.set(title=wrapped(title), xlabel=x, xscale="log" if log else "linear")
         axes.margins(x=0.12)
         axes.grid(visible=False)
         axes.tick_params(axis="y", length=0)
@@ -103,7 +103,7 @@ def grid(
         for i, j in mark:
             frame = {"fill": False, "edgecolor": COLORS[1], "linewidth": 2.5}
             axes.add_patch(Rectangle((j - 0.47, i - 0.44), 0.94, 0.88, **frame))
-        axes.set(title=title, xlabel=x, ylabel=y)
+        axes.set(title=wrapped(title), xlabel=x, ylabel=y)
         axes.set_xticks(range(columns), xlabels or range(columns))
         axes.set_yticks(range(rows), ylabels or range(rows))
         axes.spines[:].set_visible(False)

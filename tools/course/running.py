@@ -204,6 +204,8 @@ def _cleaned(output: NotebookNode) -> NotebookNode | None:
             output.text = _without_bars(output.text)
         return output if output.text else None
     data = output.get("data", {})
+    if "data" in output and not data:  # what a finished bar of `lab.progress` leaves
+        return None
     if WIDGET in data:
         if _is_bar(data.get("text/plain", "")) or not needs_no_kernel(data):
             return None

@@ -40,6 +40,16 @@ def _has_a_bias(got: Tensor, want: Tensor, ids: Tensor, weight: Tensor) -> bool:
     return torch.allclose(extra, extra[:1].expand_as(extra), atol=1e-5)
 
 
+def _is_another_table(got: Tensor, want: Tensor, ids: Tensor, weight: Tensor) -> bool:
+    """Whether there is one vector an id, and none of them in the weight."""
+    if got.shape != want.shape or got.dtype != want.dtype:
+        return False
+    vectors, flat = got.flatten(0, 1), ids.flatten()
+    apart = torch.cdist(vectors, vectors) > 1e-5
+    known = torch.cdist(vectors, weight) < 1e-4
+    return bool((apart == (flat[:, None] != flat)).all() and not known.any())
+
+
 def _through_linear(ids: Tensor, weight: Tensor) -> Tensor:
     layer = nn.Linear(*weight.shape)
     layer.weight = nn.Parameter(weight.T.contiguous())
@@ -53,8 +63,8 @@ AMOUNT = (
 NO_POINTERS = "these are the rows that point. Multiply them by something."
 LOST = "each row of the batch came back as one vector, its tokens' {}. Which axis got lost?"
 LOOKED_UP = (
-    "the values are right, and the weight was looked up. That is what nn.Embedding does; the "
-    "exercise is to get them by multiplying, so that you see what the lookup saves"
+    "the values are right, and the weight was looked up: single rows were taken out of it. That is "
+    "what nn.Embedding does; the exercise is to get them all by one product"
 )
 
 lookup_as_product = Exercise(
@@ -99,6 +109,13 @@ lookup_as_product = Exercise(
             AMOUNT,
             lambda ids, weight: nn.Linear(1, weight.shape[1])(ids[..., None].to(weight.dtype)),
             shows=_is_an_amount,
+        ),
+        Mistake(
+            "another table",
+            "equal ids got equal vectors, but not the rows of this weight: a new layer was made, "
+            "with random numbers of its own. Where does `weight` come in?",
+            lambda ids, weight: nn.Embedding(*weight.shape)(ids),
+            shows=_is_another_table,
         ),
         Mistake("ids used as amounts", AMOUNT, lambda ids, weight: ids[..., None].float() @ weight),
         Mistake("ids used as amounts", AMOUNT, lambda ids, weight: ids.float() @ weight),
