@@ -104,6 +104,7 @@ def summary(taken: list[dict[str, float]], peer: list[dict[str, float]]) -> dict
         "time of plain": round(ratio("seconds"), 2),
         "memory of plain": round(ratio("megabytes"), 3),
         "loss": round(taken[0]["loss"], 4),
+        "every run's seconds": [round(run["seconds"], 2) for run in taken],
     }
 
 
@@ -129,7 +130,7 @@ def main() -> None:
     path.write_text(json.dumps(record, indent=1) + "\n")
     for dtype, sides in record["medians"].items():
         for side, row in sides.items():
-            figures = "  ".join(f"{key} {value}" for key, value in row.items())
+            figures = "  ".join(f"{k} {v}" for k, v in row.items() if not isinstance(v, list))
             print(f"{dtype:<9} {side:<8} {figures}")
     print(f"kept in {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
 
