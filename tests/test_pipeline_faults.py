@@ -945,7 +945,7 @@ def test_the_map_lists_lessons_and_says_what_is_to_come(made):
         "| Lesson | The journal asks | Minutes |\n|---|---|---|\n"
         "| [01 · What is twice?](notebooks/01_twice.ipynb) | *what is twice two?* | 25 |\n"
         "| [02 · What is half?](notebooks/02_half.ipynb) | *is half ... enough?* | 25 |\n"
-        "| 03 · to come | *and thrice?* |  |\n\n<!-- /lessons -->\n"
+        "| 03&nbsp;·&nbsp;to&nbsp;come | *and thrice?* |  |\n\n<!-- /lessons -->\n"
     )
     front_page = form.read_notebook(Lesson("00_start_here", made))
     assert "[01 · What is twice?](01_twice.ipynb)" in front_page.cells[1].source
@@ -960,4 +960,4 @@ def test_a_readme_without_marks_is_left_alone(root):
 def test_a_draft_is_to_come(lesson):
     replace(lesson.text, '["part-head"]', '["part-head", "draft"]')
     assert tool.main(["--root", str(lesson.root), "map"]) == 0
-    assert "| 01 · to come |" in (lesson.root / "README.md").read_text("utf-8")
+    assert "| 01&nbsp;·&nbsp;to&nbsp;come |" in (lesson.root / "README.md").read_text("utf-8")

@@ -59,7 +59,8 @@ def tables(root: Path, link: str) -> str:
 
 def _row(planned: dict, root: Path, link: str) -> str:
     lesson = Lesson(f"{planned['number']:02}_{planned['slug']}", root)
-    name, took = f"{lesson.number:02} · to come", ""
+    name = f"{lesson.number:02}&nbsp;·&nbsp;to&nbsp;come"  # in one line, however narrow the column
+    took = ""
     if lesson.text.exists() and not is_draft(text := read_text(lesson)):
         name = f"[{lesson.number:02} · {title(text)}]({link}{lesson.notebook.name})"
         took = minutes(text) or ""
