@@ -113,16 +113,17 @@ class _ChunkedLoss(torch.autograd.Function):
             chunk = slice(start, start + rows)
             counts = (targets[chunk] != ignore_index)[:, None]  # (rows, 1)
             ids = targets[chunk][:, None].where(counts, 0)  # (rows, 1)
-            logits = (hidden[chunk] @ weight.T).to(precise)  # (rows, V)
-            log_sum = logits.logsumexp(dim=-1, keepdim=True)  # (rows, 1)
-            total += (log_sum - logits.gather(1, ids)).where(counts, 0).sum()
+            log_p = hidden[chunk] @ weight.T  # (rows, V), logits so far
+            log_p = F.log_softmax(log_p, dim=-1, dtype=precise)
+            total -= log_p.gather(1, ids).where(counts, 0).sum()
             if learn:
-                d_logits = logits.sub_(log_sum).exp_()  # softmax ...
+                d_logits = log_p.exp_()  # softmax ...
                 minus_one = d_logits.new_full(ids.shape, -1)
                 d_logits.scatter_add_(1, ids, minus_one)  # ... minus one-hot
-                d_logits = d_logits.mul_(counts).to(hidden.dtype)
-                d_hidden[chunk] = d_logits @ weight  # (rows, C)
-                d_weight += d_logits.T @ hidden[chunk]  # (V, C)
+                d_logits = d_logits.to(hidden.dtype)
+                del log_p
+                d_hidden[chunk] = (d_logits @ weight).where(counts, 0)  # (rows, C)
+                d_weight += d_logits.T @ hidden[chunk].where(counts, 0)  # (V, C)
         if learn:
             ctx.save_for_backward(d_hidden, d_weight.to(weight.dtype))
         return total
@@ -140,7 +141,7 @@ def chunked_next_token_loss(
     targets: Int[Tensor, "B T"],
     *,
     ignore_index: int = -100,
-    rows: int = 512,
+    rows: int = 640,
 ) -> Float[Tensor, ""]:
     """`next_token_loss(hidden @ weight.T, targets)`, never holding all B*T*V logits.
 
