@@ -1,0 +1,54 @@
+"""The causal mask, and a probe for what looks ahead, in any model."""
+
+# Exported from lessons/08_causal_mask.md: edit that, then run `make lessons`.
+
+__all__ = ["causal_mask", "future_leak", "influence"]
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from companion.probing import change, logits_of, other_ids
+
+
+def causal_mask(
+    T: int, *, past: int = 0, device: torch.device | str | None = None
+) -> Bool[Tensor, "T past_T"]:
+    """Which keys each query may look at: (T, past + T), True at itself and before.
+
+    The T queries stand at positions past, past + 1, ...: `past` counts the keys that a
+    cache already held. ValueError for T under 1 or a negative past.
+    """
+    if T < 1 or past < 0:
+        raise ValueError(f"{T=} should be at least 1, and {past=} at least 0")
+    every = torch.ones(T, past + T, dtype=torch.bool, device=device)
+    return every.tril(past)
+
+
+@torch.no_grad()
+def influence(model: nn.Module, ids: Int[Tensor, "B T"]) -> Float[Tensor, "T T"]:
+    """[i, j]: how far logits at position i move when the token at j is replaced.
+
+    A causal model has zeros above the diagonal. `model` maps ids to logits (B, T, V),
+    to a tuple with them or to something that has `.logits`; it runs T + 1 times, in
+    eval mode.
+    """
+    before, others = logits_of(model, ids), other_ids(ids)
+    columns = []
+    for j in range(ids.shape[1]):
+        replaced = ids.clone()
+        replaced[:, j] = others[:, j]
+        moved = change(before, logits_of(model, replaced))  # (B, T, V)
+        columns.append(moved.amax(dim=(0, 2)))
+    return torch.stack(columns, dim=1)
+
+
+def future_leak(model: nn.Module, ids: Int[Tensor, "B T"]) -> float:
+    """The most that a logit moves when a later token is replaced: 0 is right.
+
+    Up to rounding: a kernel may add in another order. Takes any model, as `influence`
+    does. ValueError for one position, which has no future.
+    """
+    if ids.shape[-1] < 2:
+        raise ValueError("ids of one position have no future to leak from")
+    return influence(model, ids).triu(1).max().item()

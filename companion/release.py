@@ -1,0 +1,104 @@
+"""A released model's files: config.json and safetensors, read whole or refused."""
+
+# Exported from lessons/13_gpt2_model.md: edit that, then run `make lessons`.
+
+__all__ = ["PICKLES", "fill_", "read_release", "write_release"]
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+
+def read_release(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The settings in a folder's config.json, and every tensor of its safetensors.
+
+    FileNotFoundError where one is missing; ValueError for a damaged file, and for
+    weights that are a pickle, whatever their name.
+    """
+    path = folder / "config.json"
+    try:
+        settings = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path} holds {type(settings).__name__}, not settings by name")
+    tensors: dict[str, Tensor] = {}
+    for file in _weight_files(folder):
+        tensors.update(_read_tensors(file))
+    return settings, tensors
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """model.safetensors, or the parts that its index names."""
+    index = folder / "model.safetensors.index.json"
+    if (whole := folder / "model.safetensors").exists():
+        return [whole]
+    if index.exists():
+        try:
+            names = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{index} is no index of safetensors: {error!r}") from error
+        return [folder / Path(name).name for name in sorted(names)]
+    pickles = [file.name for file in folder.iterdir() if file.suffix in PICKLES]
+    if pickles:
+        raise ValueError(
+            f"{folder} has weights as a pickle only ({', '.join(sorted(pickles))}), "
+            "which can run code when it is loaded; get model.safetensors, or convert "
+            "it where you trust it"
+        )
+    raise FileNotFoundError(f"{folder} has no model.safetensors")
+
+
+def _read_tensors(file: Path) -> dict[str, Tensor]:
+    with file.open("rb") as stream:
+        start = stream.read(2)
+    if start in (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05"):
+        raise ValueError(f"{file} is a pickle by another name; it can run code, and is not loaded")
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise ValueError(f"{file} is damaged or cut short: {error}") from error
+
+
+@torch.no_grad()
+def fill_(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Copy tensors into the parameters of these names; a tied one is filled once.
+
+    ValueError names all that are missing, left over, of another shape or not floats,
+    and then nothing is copied.
+    """
+    parameters = dict(model.named_parameters())
+    wrong = [f"missing: {name}" for name in parameters if name not in tensors]
+    wrong += [f"left over: {name}" for name in tensors if name not in parameters]
+    for name in parameters.keys() & tensors.keys():
+        ours, theirs = parameters[name], tensors[name]
+        if ours.shape != theirs.shape:
+            shapes = f"{tuple(theirs.shape)}, expected {tuple(ours.shape)}"
+            wrong.append(f"another shape: {name} is {shapes}")
+        elif not theirs.is_floating_point():
+            wrong.append(f"not floats: {name} is {theirs.dtype}")
+    if wrong:
+        raise ValueError("the checkpoint does not fit the model\n" + "\n".join(sorted(wrong)))
+    for name, parameter in parameters.items():
+        parameter.copy_(tensors[name])
+
+
+def write_release(folder: Path, settings: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Write config.json and model.safetensors, each whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as place:
+        weights, config = Path(place, "model.safetensors"), Path(place, "config.json")
+        contiguous = {name: x.contiguous() for name, x in tensors.items()}
+        save_file(contiguous, weights, metadata={"format": "pt"})
+        config.write_text(json.dumps(settings, indent=2) + "\n", "utf-8")
+        for file in (weights, config):
+            os.replace(file, folder / file.name)

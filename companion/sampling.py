@@ -1,0 +1,34 @@
+"""From logits to the next token; and which tokens it is computed from."""
+
+# Exported from lessons/13_gpt2_model.md: edit that, then run `make lessons`.
+
+__all__ = ["draw", "window_start"]
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+def draw(
+    logits: Float[Tensor, "B V"],
+    *,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    generator: torch.Generator | None = None,
+) -> Int[Tensor, "B 1"]:
+    """One id a row, from softmax(logits / temperature) of the top_k likeliest."""
+    logits = logits.float()
+    logits, ids = logits.topk(min(top_k or logits.shape[-1], logits.shape[-1]))
+    logits = logits - logits[:, :1]  # the largest is 0: no temperature overflows
+    p = (logits / temperature).softmax(dim=-1)  # (B, k), the likeliest first
+    return ids.gather(1, torch.multinomial(p, 1, generator=generator))
+
+
+def window_start(t: int, block_size: int) -> int:
+    """The first of the tokens that token t is computed from.
+
+    0 while tokens 0 to t - 1 fit into block_size; then it moves by half a block_size
+    whenever they do not, so that half of the window at least is always full.
+    """
+    half = max(1, block_size // 2)
+    return -(-max(0, t - block_size) // half) * half  # rounded up to whole halves
