@@ -17,7 +17,8 @@ class KVCache:
     """The keys and values of one layer's past, so that each token is read only once.
 
     Empty at first; `length` positions are filled. Room for `block_size` is taken at the
-    first update, with its batch, heads, dtype and device.
+    first update, with its batch, heads, dtype and device. It is written in place, so no
+    gradient goes back through an update that another one follows.
     """
 
     def __init__(self, block_size: int) -> None:
@@ -34,19 +35,22 @@ class KVCache:
         ValueError where they do not fit, in number or in shape; nothing is kept then.
         """
         B, nh, T, hs = k.shape
-        if self.keys is None:
-            self.keys = k.new_empty(B, nh, self.block_size, hs)
-            self.values = v.new_empty(B, nh, self.block_size, hs)
         end = self.length + T
         if end > self.block_size:
             raise ValueError(
                 f"{self.length} positions are kept and {T} came; block_size is {self.block_size}"
             )
-        if (B, nh, hs) != (*self.keys.shape[:2], self.keys.shape[3]):
-            raise ValueError(
-                f"keys {tuple(k.shape)} do not continue the ones that are kept, "
-                f"{tuple(self.keys[:, :, : self.length].shape)}"
-            )
+        if v.shape[:3] != k.shape[:3]:
+            raise ValueError(f"values {tuple(v.shape)} do not go with keys {tuple(k.shape)}")
+        if self.keys is None:
+            self.keys = k.new_empty(B, nh, self.block_size, hs)
+            self.values = v.new_empty(B, nh, self.block_size, v.shape[3])
+        for kept, new in ((self.keys, k), (self.values, v)):
+            if new.shape != (*kept.shape[:2], T, kept.shape[3]):
+                raise ValueError(
+                    f"keys or values {tuple(new.shape)} do not continue the ones that "
+                    f"are kept, {tuple(kept[:, :, : self.length].shape)}"
+                )
         self.keys[:, :, self.length : end] = k
         self.values[:, :, self.length : end] = v
         self.length = end
@@ -90,8 +94,9 @@ class CausalSelfAttention(nn.Module):
 
         ValueError where past and present are more than block_size positions.
         """
-        if x.shape[1] > self.block_size:
-            raise ValueError(f"T={x.shape[1]} is more than block_size={self.block_size}")
+        seen = x.shape[1] + (cache.length if cache is not None else 0)
+        if seen > self.block_size:
+            raise ValueError(f"T={seen} is more than block_size={self.block_size}")
         qkv = self.c_attn(x).chunk(3, dim=-1)  # 3 x (B, T, C)
         q, k, v = (split_heads(part, self.n_head) for part in qkv)  # 3 x (B, nh, T, hs)
         if cache is not None:

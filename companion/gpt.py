@@ -60,8 +60,11 @@ class GPTConfig:
                 f"n_embd={self.n_embd} is not divisible by n_head={self.n_head}; each "
                 "head needs n_embd / n_head channels"
             )
-        if not 0 <= self.dropout < 1:
+        if not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
             raise ValueError(f"dropout={self.dropout!r} should be at least 0 and under 1")
+        for name in ("bias", "tied"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name}={getattr(self, name)!r} should be True or False")
 
 
 GPT2_SIZES = {
@@ -134,6 +137,10 @@ class Decoder(nn.Module):
     ) -> Float[Tensor, "B T C"]:
         """What the last layer turns into logits. Errors as `forward`."""
         check_ids(ids, self.config.vocab_size)
+        if cache is not None and len(cache) != len(self.h):
+            raise ValueError(
+                f"{len(cache)} caches for {len(self.h)} layers; new_cache() makes them"
+            )
         past = cache[0].length if cache else 0
         end = past + ids.shape[1]
         if end > self.config.block_size:
@@ -154,14 +161,14 @@ class Decoder(nn.Module):
 
 def check_ids(ids: Tensor, vocab_size: int) -> None:
     """Raise where ids are not (B, T) integers, one or more, in the vocabulary."""
-    if ids.dtype not in IDS:
-        raise TypeError(f"ids are {ids.dtype}; they should be integers, torch.long")
     if ids.dim() != 2 or ids.numel() == 0:
         raise ValueError(
             f"ids have shape {tuple(ids.shape)}; they should be (B, T), a token or more"
         )
-    if ids.is_cuda or torch.compiler.is_compiling():
-        return  # looking at values would make the GPU wait, or break the graph
+    if ids.dtype not in IDS:
+        raise TypeError(f"ids are {ids.dtype}; they should be integers, torch.long")
+    if ids.device.type != "cpu" or torch.compiler.is_compiling():
+        return  # looking at values would make a GPU wait, or break the graph
     low, high = (x.item() for x in ids.aminmax())
     if low < 0 or high >= vocab_size:
         raise ValueError(
@@ -194,14 +201,8 @@ class GPT(Decoder):
         1;
         TypeError for ids that are not integers.
         """
-        if not 0 < temperature < float("inf"):
-            raise ValueError(
-                f"{temperature=} should be positive; top_k=1 takes the likeliest token"
-            )
-        if top_k is not None and top_k < 1:
-            raise ValueError(f"{top_k=} should be at least 1; for all tokens, leave it out")
-        if max_new_tokens < 0:
-            raise ValueError(f"{max_new_tokens=} should be at least 0")
+        if not isinstance(max_new_tokens, int) or max_new_tokens < 0:
+            raise ValueError(f"{max_new_tokens=} should be a whole number, at least 0")
         if len(prompt) == 0:
             raise ValueError("there is no prompt; give one token at least")
         device = self.wte.weight.device
@@ -252,7 +253,8 @@ class GPT(Decoder):
             folder = model_folder(source)
         settings, tensors = read_release(folder)
         config = GPTConfig(**our_settings(settings, dropout))
-        model = cls(config)
+        with torch.random.fork_rng(devices=[]):  # the start is overwritten: draw it unseen
+            model = cls(config)
         fill_(model, our_tensors(tensors, bias=config.bias, tied=config.tied))
         return model.eval()
 
@@ -261,5 +263,6 @@ class GPT(Decoder):
 
         Files of these names are replaced, whole or not at all.
         """
-        settings = their_settings(asdict(self.config))
+        tied = self.lm_head.weight is self.wte.weight  # by now, whatever it began as
+        settings = their_settings(asdict(self.config) | {"tied": tied})
         write_release(Path(folder), settings, their_tensors(self))

@@ -3,6 +3,7 @@
 # Exported from lessons/13_gpt2_model.md: edit that, then run `make lessons`.
 
 __all__ = [
+    "BIAS",
     "DROPOUTS",
     "MASK",
     "SAME",
@@ -21,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 TRANSPOSED = re.compile(r"h\.\d+\.(attn\.c_attn|attn\.c_proj|mlp\.c_fc|mlp\.c_proj)\.weight")
+BIAS = re.compile(r"(ln_f|h\.\d+\.(ln_1|ln_2|(attn|mlp)\.c_(attn|fc|proj)))\.bias")
 MASK = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")  # c_attn.bias is a weight: not this
 
 
@@ -44,7 +46,7 @@ def our_tensors(tensors: dict[str, Tensor], *, bias: bool, tied: bool) -> dict[s
                 "one (tie_word_embeddings)"
             )
     if not bias:  # the release knows no such form: `their_tensors` wrote zeros
-        ours = {n: x for n, x in ours.items() if x.any() or not n.endswith(".bias")}
+        ours = {n: x for n, x in ours.items() if x.any() or not BIAS.fullmatch(n)}
     return ours
 
 
@@ -81,23 +83,22 @@ DROPOUTS = ("resid_pdrop", "embd_pdrop", "attn_pdrop")
 
 def our_settings(settings: dict[str, Any], dropout: float | None) -> dict[str, Any]:
     """What a release's config.json says, as GPTConfig. ValueError for no GPT-2."""
-    allowed = SAME | {"n_inner": (None, 4 * settings.get("n_embd", 0))}
+    if missing := [name for name in SIZES if not isinstance(settings.get(name), int)]:
+        raise ValueError(f"config.json has no whole number for {', '.join(missing)}")
+    allowed = SAME | {"n_inner": (None, 4 * settings["n_embd"])}
     for name, values in allowed.items():
         if settings.get(name, values[0]) not in values:
             expected = " or ".join(map(repr, values))
             raise ValueError(
                 f"config.json says {name}={settings[name]!r}; in GPT-2 it is {expected}"
             )
-    if missing := [name for name in SIZES if name not in settings]:
-        raise ValueError(f"config.json does not say {', '.join(missing)}")
     if dropout is None:
-        said = {settings.get(name, 0.1) for name in DROPOUTS}
-        if len(said) > 1:
+        dropout, *others = [settings.get(name, 0.1) for name in DROPOUTS]
+        if any(other != dropout for other in others):
             raise ValueError(
-                f"config.json has several dropouts, {sorted(said)}; say which one to "
-                "use: from_pretrained(..., dropout=0.1)"
+                f"config.json has several dropouts, {[dropout, *others]}; say which "
+                "one to use: from_pretrained(..., dropout=0.1)"
             )
-        dropout = said.pop()
     return {ours: settings[theirs] for theirs, ours in SIZES.items()} | {
         "dropout": dropout,
         "bias": settings.get("bias", True),

@@ -23,7 +23,10 @@ def split_heads(x: Float[Tensor, "B T C"], n_head: int) -> Float[Tensor, "B nh T
 
 
 def merge_heads(x: Float[Tensor, "B nh T hs"]) -> Float[Tensor, "B T C"]:
-    """The inverse of `split_heads`: each position's heads side by side. Copies."""
+    """The inverse of `split_heads`: each position's heads side by side.
+
+    Copies only where the numbers do not lie so already.
+    """
     return x.transpose(1, 2).flatten(2)
 
 

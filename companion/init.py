@@ -37,7 +37,13 @@ def init_gpt2_(model: nn.Module, n_layer: int) -> None:
     0.02 too; the scaling is the paper's.
     ValueError for a model that has no c_proj, whose branches would go unscaled.
     """
-    small, scaled = residual_std(n_layer), 0
+    linears = [n for n, module in model.named_modules() if isinstance(module, nn.Linear)]
+    if not any(name.endswith("c_proj") for name in linears):
+        raise ValueError(
+            "no Linear is named c_proj, so no residual branch would be scaled; name "
+            "the last Linear of each branch so, as GPT-2 does"
+        )
+    small = residual_std(n_layer)
     for name, module in model.named_modules():
         if isinstance(module, nn.LayerNorm):
             module.reset_parameters()  # weight 1, bias 0
@@ -47,12 +53,6 @@ def init_gpt2_(model: nn.Module, n_layer: int) -> None:
             nn.init.normal_(module.weight, std=std)
             if getattr(module, "bias", None) is not None:
                 nn.init.zeros_(module.bias)
-            scaled += branch_ends
-    if not scaled:
-        raise ValueError(
-            "no module is named c_proj, so no residual branch was scaled; name the "
-            "last Linear of each branch so, as GPT-2 does"
-        )
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,7 @@ def activation_stats(model: nn.Module, ids: Int[Tensor, "B T"]) -> dict[str, Act
 
 def _first_floats(output: Any) -> Tensor | None:
     """The first tensor of floats in what a module returned, however it is wrapped."""
+    output = getattr(output, "logits", output)
     if isinstance(output, Tensor):
         return output if output.is_floating_point() and output.numel() else None
     if isinstance(output, dict):

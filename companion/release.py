@@ -45,9 +45,9 @@ def _weight_files(folder: Path) -> list[Path]:
     if index.exists():
         try:
             names = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
+            return [folder / Path(name).name for name in sorted(names)]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{index} is no index of safetensors: {error!r}") from error
-        return [folder / Path(name).name for name in sorted(names)]
     pickles = [file.name for file in folder.iterdir() if file.suffix in PICKLES]
     if pickles:
         raise ValueError(
@@ -59,14 +59,13 @@ def _weight_files(folder: Path) -> list[Path]:
 
 
 def _read_tensors(file: Path) -> dict[str, Tensor]:
-    with file.open("rb") as stream:
-        start = stream.read(2)
-    if start in (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05"):
-        raise ValueError(f"{file} is a pickle by another name; it can run code, and is not loaded")
     try:
         return load_file(file)
     except SafetensorError as error:
-        raise ValueError(f"{file} is damaged or cut short: {error}") from error
+        with file.open("rb") as stream:
+            is_pickle = stream.read(2) in (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05")
+        what = "a pickle by another name" if is_pickle else "damaged or cut short"
+        raise ValueError(f"{file} is {what}, and is not loaded: {error}") from error
 
 
 @torch.no_grad()
@@ -100,5 +99,6 @@ def write_release(folder: Path, settings: dict[str, Any], tensors: dict[str, Ten
         contiguous = {name: x.contiguous() for name, x in tensors.items()}
         save_file(contiguous, weights, metadata={"format": "pt"})
         config.write_text(json.dumps(settings, indent=2) + "\n", "utf-8")
+        weights.chmod(config.stat().st_mode)  # safetensors keeps it from other users
         for file in (weights, config):
             os.replace(file, folder / file.name)

@@ -16,11 +16,18 @@ def draw(
     top_k: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Int[Tensor, "B 1"]:
-    """One id a row, from softmax(logits / temperature) of the top_k likeliest."""
-    logits = logits.float()
-    logits, ids = logits.topk(min(top_k or logits.shape[-1], logits.shape[-1]))
-    logits = logits - logits[:, :1]  # the largest is 0: no temperature overflows
-    p = (logits / temperature).softmax(dim=-1)  # (B, k), the likeliest first
+    """One id a row, from softmax(logits / temperature) of the top_k likeliest.
+
+    ValueError for a temperature that is not positive, or top_k under 1.
+    """
+    if not 0 < temperature < float("inf"):
+        raise ValueError(f"{temperature=} should be positive; top_k=1 takes the likeliest token")
+    if top_k is not None and (not isinstance(top_k, int) or top_k < 1):
+        raise ValueError(f"{top_k=} should be at least 1; for all tokens, leave it out")
+    V = logits.shape[-1]
+    logits, ids = logits.float().topk(min(top_k or V, V))  # (B, k), the likeliest first
+    logits = (logits - logits[:, :1]).double()  # the largest is 0: no temperature overflows
+    p = (logits / temperature).softmax(dim=-1)
     return ids.gather(1, torch.multinomial(p, 1, generator=generator))
 
 

@@ -41,8 +41,11 @@ def is_tied(model: nn.Module) -> bool:
     for p in frozen:
         p.requires_grad_(True)
     try:
-        ids = torch.zeros(1, 1, dtype=torch.long, device=tables[0].device)
-        logits = logits_of(model, ids)  # (1, 1, V)
+        ids = torch.full((1, 1), 3, device=tables[0].device)  # 0 is often padding
+        try:
+            logits = logits_of(model, ids)  # (1, 1, V)
+        except IndexError as error:
+            raise ValueError("fewer than 4 tokens are too few to tell") from error
         if not logits.requires_grad:
             raise ValueError(
                 "the logits carry no gradient: forward runs under no_grad, or detaches"
@@ -58,7 +61,8 @@ def is_tied(model: nn.Module) -> bool:
 
 
 def _reads_and_scores(gradient: Tensor | None, V: int) -> bool:
-    """Whether rows 0 (read), 1 and 2 (scored) got a gradient, and no other row did."""
+    """Whether rows 1 and 2 (scored) and 3 (read) got a gradient, and no other did."""
     if gradient is None or len(gradient) < V:
         return False
-    return gradient.any(dim=1).nonzero().flatten().tolist() == [0, 1, 2]
+    rows = gradient.to_dense().any(dim=1)  # dense already, for most tables
+    return rows.nonzero().flatten().tolist() == [1, 2, 3]

@@ -10,7 +10,10 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+
+from companion.gpt import GPT, GPTConfig
 
 ROOT = Path(__file__).parents[1]
 PINS = dict(
@@ -163,3 +166,16 @@ def test_this_machine_may_talk_to_itself(tmp_path):
     done, log = python(code, tmp_path)
     assert done.stdout.strip() == "ok"
     assert log == ""
+
+
+# --- the package, as the README shows it ------------------------------------------------------
+
+
+def test_the_readmes_example_of_the_package_runs(tmp_path, capsys):
+    torch.manual_seed(0)
+    GPT(GPTConfig(n_layer=1, n_head=2, n_embd=8)).save_pretrained(tmp_path)
+    example = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)[1]
+    exec(example.replace('"gpt2"', repr(str(tmp_path))), {})
+    probes, texts = capsys.readouterr().out.splitlines()[:2]
+    assert probes == re.search(r"# (0\.0 .*)", example)[1]
+    assert texts.startswith("[tensor([  464,  3280")

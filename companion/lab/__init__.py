@@ -12,6 +12,7 @@ from companion.lab.tables import show
 from companion.lab.timing import seconds
 from companion.lab.toy import Toy, gpt2_init, torch_init
 from companion.lab.training import corpus, held_out_loss, sample, train
+from companion.lab.trigrams import trigram_loss
 
 __all__ = [
     "Range",
@@ -37,4 +38,5 @@ __all__ = [
     "slider",
     "torch_init",
     "train",
+    "trigram_loss",
 ]

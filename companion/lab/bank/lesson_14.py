@@ -1,0 +1,210 @@
+"""Lesson 14: a batch of rows, cut from a text of ids, and the targets of each position."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from companion.lab.exercise import Exercise, Mistake
+
+Batch = tuple[Tensor, Tensor]
+Answer = Callable[[Tensor, int, int, int], Batch]
+
+
+def whole_batches(tokens: Tensor, B: int, T: int) -> int:
+    return (len(tokens) - 1) // (B * T)
+
+
+def cut(tokens: Tensor, start: int, B: int, T: int, shift: int = 1) -> Batch:
+    """The batch that begins at `start`, its targets `shift` places on."""
+    ids = tokens[start : start + B * T].view(B, T)
+    return ids, tokens[start + shift : start + shift + B * T].view(B, T)
+
+
+def reference(tokens: Tensor, B: int, T: int, step: int) -> Batch:
+    return cut(tokens, step % whole_batches(tokens, B, T) * B * T, B, T)
+
+
+def with_targets(make: Callable[[Tensor, Tensor], Tensor]) -> Answer:
+    """An answer whose ids are right and whose targets are `make(ids, targets)`."""
+
+    def answer(tokens: Tensor, B: int, T: int, step: int) -> Batch:
+        ids, targets = reference(tokens, B, T, step)
+        return ids, make(ids, targets)
+
+    return answer
+
+
+def from_place(place: Callable[[Tensor, int, int, int], int], shift: int = 1) -> Answer:
+    """An answer that begins its batch at `place(tokens, B, T, step)`."""
+
+    def answer(tokens: Tensor, B: int, T: int, step: int) -> Batch:
+        return cut(tokens, place(tokens, B, T, step), B, T, shift)
+
+    return answer
+
+
+def of_rolled(shift: int) -> Answer:
+    """An answer whose targets are cut from the text rolled by `shift`."""
+
+    def answer(tokens: Tensor, B: int, T: int, step: int) -> Batch:
+        return tuple(reference(some, B, T, step)[0] for some in (tokens, tokens.roll(shift)))
+
+    return answer
+
+
+def down_the_columns(tokens: Tensor, B: int, T: int, step: int) -> Batch:
+    ids, targets = reference(tokens, B, T, step)
+    return ids.reshape(T, B).T, targets.reshape(T, B).T
+
+
+def rows_of_one_more(tokens: Tensor, B: int, T: int, step: int) -> Batch:
+    start = step % whole_batches(tokens, B, T) * B * T
+    window = tokens.roll(-start)[: B * (T + 1)].view(B, T + 1)
+    return window[:, :-1], window[:, 1:]
+
+
+def in_order(tokens: Tensor, B: int, T: int, step: int) -> int:
+    return step % whole_batches(tokens, B, T) * B * T
+
+
+def one_too_many(tokens: Tensor, B: int, T: int, step: int) -> Batch:
+    return cut(tokens, step % (len(tokens) // (B * T)) * B * T, B, T)
+
+
+def padded(tokens: Tensor, B: int, T: int, step: int) -> Batch:
+    start = step % (len(tokens) // (B * T)) * B * T
+    return cut(F.pad(tokens, (0, 1)), start, B, T)
+
+
+def round_the_end(tokens: Tensor, B: int, T: int, step: int) -> Batch:
+    places = (step * B * T + torch.arange(B * T)) % len(tokens)
+    return tokens[places].view(B, T), tokens[(places + 1) % len(tokens)].view(B, T)
+
+
+def _probe(N: int, B: int, T: int, step: int) -> tuple[Tensor, int, int, int]:
+    return torch.randperm(N, generator=torch.Generator().manual_seed(N)), B, T, step
+
+
+BEFORE = (
+    "each position is asked for the token before it. Write down one row: what comes after its "
+    "first id?"
+)
+TWICE = "each position is asked for the token after the next. Is one shift done already?"
+SKIPS = "the first batch is right; the next ones do not begin where the one before ended. "
+LAST = (
+    "at the end of the text a batch was cut whose last target does not exist. How many tokens does "
+    "a batch need, targets and all? And so how many whole batches has a text of N?"
+)
+
+batch_of_a_text = Exercise(
+    reference=reference,
+    probes=(
+        _probe(40, 3, 4, 0),
+        _probe(40, 3, 4, 2),
+        _probe(37, 2, 3, 5),
+        _probe(50, 4, 3, 9),
+        _probe(24, 2, 4, 2),  # three batches of ids, and no token left for the last target
+    ),
+    mistakes=(
+        Mistake(
+            "not shifted",
+            "the targets are the ids themselves: each position is asked for the token that it has "
+            "just read. Which token should it be asked for?",
+            with_targets(lambda ids, targets: ids.clone()),
+        ),
+        Mistake(
+            "shifted the wrong way",
+            BEFORE,
+            from_place(in_order, shift=-1),
+        ),
+        Mistake("shifted the wrong way", BEFORE, of_rolled(1)),
+        Mistake(
+            "shifted twice",
+            TWICE,
+            from_place(in_order, shift=2),
+        ),
+        Mistake("shifted twice", TWICE, of_rolled(-2)),
+        Mistake(
+            "wrapped round in the row",
+            "the last position of each row is asked for the first token of the same row. Which "
+            "token of the text follows it?",
+            with_targets(lambda ids, targets: ids.roll(-1, 1)),
+        ),
+        Mistake(
+            "a made-up last target",
+            "the last position of each row was given a 0. The text goes on behind the row: which "
+            "token comes there?",
+            with_targets(lambda ids, targets: F.pad(ids[:, 1:], (0, 1))),
+        ),
+        Mistake(
+            "the last target left out",
+            "the targets are one short in each row. The text goes on behind the row: which token "
+            "comes there?",
+            with_targets(lambda ids, targets: ids[:, 1:]),
+        ),
+        Mistake(
+            "down the columns",
+            "the text runs from row to row, so that neighbours in a row are not neighbours in the "
+            "text. A row should be a piece of the text as it stands.",
+            down_the_columns,
+        ),
+        Mistake(
+            "rows of one token more",
+            "each row begins one token later than it should: its last target was not used again as "
+            "the next row's first id. It is a target there, and an id here.",
+            rows_of_one_more,
+        ),
+        Mistake(
+            "a batch moves on by its rows' length",
+            SKIPS + "It moved on by T. How many tokens did the batch read?",
+            from_place(lambda tokens, B, T, step: step * T),
+        ),
+        Mistake(
+            "a batch moves on by one token",
+            SKIPS + "It moved on by one token. How many tokens did the batch read?",
+            from_place(lambda tokens, B, T, step: step),
+        ),
+        Mistake(
+            "a batch moves on by one token too many",
+            SKIPS + "One token is never read: the batch's last target. It is the next one's first "
+            "id as well.",
+            from_place(lambda tokens, B, T, step: step % whole_batches(tokens, B, T) * (B * T + 1)),
+        ),
+        Mistake(
+            "counted from one",
+            "the first batch of the text is passed over. Where does batch 0 begin?",
+            from_place(lambda tokens, B, T, step: (step + 1) % whole_batches(tokens, B, T) * B * T),
+        ),
+        Mistake("one batch too many", LAST, one_too_many),
+        Mistake("one batch too many", LAST, padded),
+        Mistake(
+            "round the end",
+            "a batch at the end of the text goes on with its beginning, as if the last token were "
+            "followed by the first. Cut whole batches only, then begin again at the start.",
+            round_the_end,
+        ),
+        Mistake(
+            "no beginning again",
+            "past the end of the text there is nothing to cut. After the last whole batch, begin "
+            "again at the start.",
+            from_place(lambda tokens, B, T, step: step * B * T),
+        ),
+        Mistake(
+            "one long row",
+            "these are the right tokens in one row. Cut them into B rows of T.",
+            lambda tokens, B, T, step: tuple(x.flatten() for x in reference(tokens, B, T, step)),
+        ),
+        Mistake(
+            "rows and columns exchanged",
+            "these have T rows of B. A batch has B rows of T tokens.",
+            lambda tokens, B, T, step: tuple(x.T for x in reference(tokens, B, T, step)),
+        ),
+        Mistake(
+            "targets first",
+            "ids and targets were returned in the other order.",
+            lambda tokens, B, T, step: reference(tokens, B, T, step)[::-1],
+        ),
+    ),
+)
