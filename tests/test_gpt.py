@@ -3,7 +3,6 @@
 from itertools import pairwise
 from math import inf, log, nan
 
-import jaxtyping
 import pytest
 import torch
 import torch.nn.functional as F
@@ -54,24 +53,6 @@ def unfused(model):
 
 def modes_of(model):
     return {name: module.training for name, module in model.named_modules()}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Small tensors gain nothing from a second, and wait long where its core is taken."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture
-def unchecked():
-    """The annotations' checks off, so that bad input reaches the function itself."""
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", before)
 
 
 # What it is

@@ -33,15 +33,6 @@ ROUNDING = 1e-5  # of float32 logits near 1; every wrong model here leaks a thou
 plain_logits_of = unwrap(logits_of)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tensors this small are done before a second thread has woken up."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def ids_of(B=3, T=6, seed=0, vocab=V):
     return torch.randint(vocab, (B, T), generator=torch.Generator().manual_seed(seed))
 

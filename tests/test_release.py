@@ -8,7 +8,6 @@ import re
 from math import sqrt
 from pathlib import Path
 
-import jaxtyping
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -77,24 +76,6 @@ def resettle(folder, **settings):
     path = folder / SETTINGS
     told = json.loads(path.read_text("utf-8")) | settings
     path.write_text(json.dumps({k: v for k, v in told.items() if v is not ...}), "utf-8")
-
-
-@pytest.fixture(autouse=True)
-def one_thread(request):
-    """Small tensors gain nothing from a second, and wait long where its core is taken."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(before if "124m" in request.node.name else 1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture
-def unchecked():
-    """The annotations' checks off, so that bad input reaches the function itself."""
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", before)
 
 
 @pytest.fixture

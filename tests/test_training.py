@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jaxtyping import config
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
 
@@ -24,15 +23,6 @@ from companion.training import estimate_loss, train
 
 ROOT = Path(__file__).parents[1]
 TEXT = "the cat sat on the mat and the dog sat on the log\n" * 40
-
-
-@pytest.fixture
-def unchecked():
-    """Without the annotations' checks, which would refuse bad input before the functions can."""
-    before = config.jaxtyping_disable
-    config.update("jaxtyping_disable", True)
-    yield
-    config.update("jaxtyping_disable", before)
 
 
 @pytest.fixture
