@@ -52,7 +52,8 @@ class CharTokenizer:
 def write_tokens(path: Path, ids: Sequence[int] | np.ndarray) -> None:
     """Keep ids as a NumPy file, two bytes each, or four where an id is over 65,535.
 
-    The file is written whole or not at all. ValueError for no ids, or for what is none.
+    The file is written whole or not at all. ValueError for an empty row, or for what is
+    no id.
     """
     array = np.asarray(ids)
     if array.ndim != 1 or array.size == 0 or array.dtype.kind not in "iu":
@@ -69,8 +70,8 @@ def write_tokens(path: Path, ids: Sequence[int] | np.ndarray) -> None:
 class DataLoaderLite:
     """Batches of B rows of T tokens, each with what follows, from a file of ids.
 
-    Row r holds tokens r*T to r*T + T - 1, and its targets are the same one later, so an
-    epoch asks for every token once (but the first, and what is left at the end). The
+    Row r holds tokens r*T to r*T + T - 1, and its targets are the tokens one later. So
+    an epoch asks for every token once (but the first, and what is left at the end). The
     rows come in an order drawn anew for each epoch from `seed`; a rest of fewer than B
     rows is not read in it. The file is mapped, not read: memory holds the rows that are
     asked for.

@@ -1,4 +1,4 @@
-"""The training loop, to be read: one process, no files; what it was worth on the way."""
+"""The training loop, to be read: one process, no files; it measures the model on the way."""
 
 # Exported from lessons/14_training_loop.md: edit that, then run `make lessons`.
 
@@ -65,7 +65,8 @@ def train(
     `model(ids, targets)` gives the loss. Estimates are made on `batches` fixed batches
     of each loader, before the first step, every `evaluate_every` steps and after the
     last; `watch(step, train_loss, val_loss)` is then called. Looking does not change
-    the run: it depends on the model, the loaders' seeds and, with dropout, on torch's.
+    the run, as long as `watch` draws nothing from torch's own generator: it depends on
+    the model, the loaders' seeds and, with dropout, on torch's.
     ValueError for a loss that is not finite.
     """
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr)

@@ -78,6 +78,22 @@ def padded(tokens: Tensor, B: int, T: int, step: int) -> Batch:
     return cut(F.pad(tokens, (0, 1)), start, B, T)
 
 
+def back_to_the_first(tokens: Tensor, B: int, T: int, step: int) -> Batch:
+    start = step * B * T
+    return cut(tokens, start if start + B * T < len(tokens) else 0, B, T)
+
+
+def side_by_side(tokens: Tensor, B: int, T: int, step: int) -> Batch:
+    """B streams, each a piece of the text, read along together."""
+    streams = [x[: len(x) // B * B].view(B, -1) for x in (tokens[:-1], tokens[1:])]
+    start = step % (streams[0].shape[1] // T) * T
+    return tuple(x[:, start : start + T] for x in streams)
+
+
+def one_more_each_time(tokens: Tensor, B: int, T: int, step: int) -> Batch:
+    return cut(tokens, step % (len(tokens) // (B * T + 1)) * (B * T + 1), B, T)
+
+
 def round_the_end(tokens: Tensor, B: int, T: int, step: int) -> Batch:
     places = (step * B * T + torch.arange(B * T)) % len(tokens)
     return tokens[places].view(B, T), tokens[(places + 1) % len(tokens)].view(B, T)
@@ -93,6 +109,7 @@ BEFORE = (
 )
 TWICE = "each position is asked for the token after the next. Is one shift done already?"
 SKIPS = "the first batch is right; the next ones do not begin where the one before ended. "
+ONE_MORE = "One token is never read: the batch's last target. It is the next one's first id too."
 LAST = (
     "at the end of the text a batch was cut whose last target does not exist. How many tokens does "
     "a batch need, targets and all? And so how many whole batches has a text of N?"
@@ -106,6 +123,8 @@ batch_of_a_text = Exercise(
         _probe(37, 2, 3, 5),
         _probe(50, 4, 3, 9),
         _probe(24, 2, 4, 2),  # three batches of ids, and no token left for the last target
+        _probe(7, 1, 3, 1),
+        (torch.arange(60) % 7 % 4, 5, 1, 3),  # tokens come again; rows of one
     ),
     mistakes=(
         Mistake(
@@ -168,9 +187,27 @@ batch_of_a_text = Exercise(
         ),
         Mistake(
             "a batch moves on by one token too many",
-            SKIPS + "One token is never read: the batch's last target. It is the next one's first "
-            "id as well.",
+            SKIPS + ONE_MORE,
             from_place(lambda tokens, B, T, step: step % whole_batches(tokens, B, T) * (B * T + 1)),
+        ),
+        Mistake("a batch moves on by one token too many", SKIPS + ONE_MORE, one_more_each_time),
+        Mistake(
+            "back to the first batch, and there for ever",
+            "past the end of the text every step gets batch 0. After the last whole batch come "
+            "the first, the second, the third again.",
+            back_to_the_first,
+        ),
+        Mistake(
+            "rows far apart",
+            "the text was cut into B long pieces that are read side by side. That can be done, but "
+            "here a batch is one piece of the text: each row goes on where the one above it ended.",
+            side_by_side,
+        ),
+        Mistake(
+            "an axis lost",
+            "where a batch has one row, or rows of one token, an axis is gone. Ids and targets "
+            "should have two axes whatever their sizes.",
+            lambda tokens, B, T, step: tuple(x.squeeze() for x in reference(tokens, B, T, step)),
         ),
         Mistake(
             "counted from one",
