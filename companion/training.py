@@ -20,7 +20,8 @@ from companion.probing import evaluating
 
 @torch.no_grad()
 def estimate_loss(
-    model: nn.Module, batches: Iterable[tuple[Int[Tensor, "B T"], Int[Tensor, "B T"]]]
+    model: nn.Module,
+    batches: Iterable[tuple[Int[Tensor, "_B _T"], Int[Tensor, "_B _T"]]],
 ) -> float:
     """Mean loss in nats a token over (ids, targets), dropout off; the mode is kept.
 
