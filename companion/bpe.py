@@ -1,0 +1,205 @@
+"""Byte pair encoding itself: merges are learned from words, and then made in a word."""
+
+# Exported from lessons/06_bpe_tokenizer.md: edit that, then run `make lessons`.
+
+__all__ = [
+    "BYTE_ORDER",
+    "PRINTABLE",
+    "TO_IDS",
+    "Pair",
+    "best_pair",
+    "encode_word",
+    "encode_word_plainly",
+    "learn",
+    "learn_plainly",
+    "merge_pair",
+    "merge_steps",
+    "pair_counts",
+]
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from heapq import heapify, heappop, heappush
+from itertools import pairwise
+from operator import add
+
+Pair = tuple[int, int]
+
+# GPT-2's order of the bytes: those that print as a character first, then the others.
+PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]
+BYTE_ORDER = bytes(PRINTABLE + [b for b in range(256) if b not in PRINTABLE])
+
+
+def pair_counts(words: Mapping[tuple[int, ...], int]) -> Counter[Pair]:
+    """How often each pair of neighbours occurs, in words of ids that occur so often."""
+    counts: Counter[Pair] = Counter()
+    for word, times in words.items():
+        for pair in pairwise(word):
+            counts[pair] += times
+    return counts
+
+
+def best_pair(counts: Mapping[Pair, int]) -> Pair:
+    """The pair to merge: the most frequent; of several, the one with smaller ids."""
+    return min(counts, key=lambda pair: (-counts[pair], pair))
+
+
+def merge_pair(ids: Sequence[int], pair: Pair, new: int) -> list[int]:
+    """The ids with each occurrence of the pair, taken from the left, become `new`."""
+    merged, at = [], 0
+    while at < len(ids):
+        if tuple(ids[at : at + 2]) == pair:
+            merged.append(new)
+            at += 2
+        else:
+            merged.append(ids[at])
+            at += 1
+    return merged
+
+
+def learn_plainly(words: Mapping[bytes, int], merges: int) -> list[Pair]:
+    """The pairs to merge, in order, for words that occur so often; every count anew.
+
+    Id n is byte `BYTE_ORDER[n]` for n under 256, and then the result of merge n - 256.
+    Fewer than `merges` where no word has two neighbours left.
+    """
+    in_ids = {
+        tuple(BYTE_ORDER.index(byte) for byte in word): times for word, times in words.items()
+    }
+    learned = []
+    for new in range(256, 256 + merges):
+        counts = pair_counts(in_ids)
+        if not counts:
+            break
+        pair = best_pair(counts)
+        learned.append(pair)
+        in_ids = {tuple(merge_pair(word, pair, new)): times for word, times in in_ids.items()}
+    return learned
+
+
+TO_IDS = bytes(BYTE_ORDER.index(byte) for byte in range(256))
+
+
+def learn(
+    words: Mapping[bytes, int],
+    merges: int,
+    bar: Callable[[Iterable[int], str], Iterable[int]] = lambda steps, what: steps,
+) -> list[Pair]:
+    """What `learn_plainly` learns, by mending the counts that a merge changes.
+
+    A word is a string here, one character an id: `replace` then makes all its merges.
+    """
+    times = list(words.values())
+    texts = [word.translate(TO_IDS).decode("latin-1") for word in words]
+    counts: dict[str, int] = defaultdict(int)
+    places: dict[str, list[int]] = defaultdict(list)  # the words that a pair occurs in
+    for place, text in enumerate(texts):
+        for pair in map(add, text, text[1:]):
+            counts[pair] += times[place]
+            places[pair].append(place)
+    heap = [(-count, pair) for pair, count in counts.items()]
+    heapify(heap)
+    learned = []
+    for new in bar(range(256, 256 + merges), "merging"):
+        pair = _pop_best(heap, counts)
+        if pair is None:
+            break
+        learned.append((ord(pair[0]), ord(pair[1])))
+        born = set()
+        for place in set(places.pop(pair)):
+            before = texts[place]
+            texts[place] = after = before.replace(pair, chr(new))
+            for old in map(add, before, before[1:]):
+                counts[old] -= times[place]
+            for left in map(add, after, after[1:]):
+                counts[left] += times[place]
+                if chr(new) in left:
+                    born.add(left)
+                    places[left].append(place)
+        for one in born:
+            heappush(heap, (-counts[one], one))
+    return learned
+
+
+def _pop_best(heap: list[tuple[int, str]], counts: Mapping[str, int]) -> str | None:
+    """The best pair. Counts only fall once pushed: one that fell is put back lower."""
+    while heap:
+        count, pair = heappop(heap)
+        if -count == counts[pair]:
+            return pair
+        if counts[pair]:
+            heappush(heap, (-counts[pair], pair))
+    return None
+
+
+def merge_steps(word: bytes, ranks: Mapping[bytes, int]) -> Iterator[list[bytes]]:
+    """The parts of a word: its single bytes, then after each merge, to the last one.
+
+    Of all neighbours that are a token together, those with the lowest id are merged;
+    of several, the leftmost.
+    """
+    parts = [word[at : at + 1] for at in range(len(word))]
+    yield parts
+    while True:
+        found = [
+            (ranks[left + right], at)
+            for at, (left, right) in enumerate(pairwise(parts))
+            if left + right in ranks
+        ]
+        if not found:
+            return
+        _, at = min(found)
+        parts = [*parts[:at], parts[at] + parts[at + 1], *parts[at + 2 :]]
+        yield parts
+
+
+def encode_word_plainly(word: bytes, ranks: Mapping[bytes, int]) -> list[int]:
+    """The ids of a word, every pair looked up anew for each merge."""
+    *_, parts = merge_steps(word, ranks)
+    return [ranks[part] for part in parts]
+
+
+def encode_word(word: bytes, ranks: Mapping[bytes, int]) -> list[int]:
+    """What `encode_word_plainly` gives, with no part of a long word looked at in vain.
+
+    A part is known by where it starts, and `ends` says where it ends. `places` keeps
+    the starts of the pairs that wait for their merge, by rank.
+    """
+    size, rank_of = len(word), ranks.get
+    ends = list(range(1, size + 1))  # 0 where no part starts any more
+    before = list(range(-1, size))  # the start of the part in front
+    places: dict[int, list[int]] = {}
+    for at in range(size - 1):
+        if (rank := rank_of(word[at : at + 2])) is not None:
+            places.setdefault(rank, []).append(at)
+    heap = list(places)
+    heapify(heap)
+    while heap:
+        rank = heappop(heap)
+        waiting = sorted(places.pop(rank), reverse=True)  # the leftmost is last
+        while waiting:
+            at = waiting.pop()
+            middle = ends[at]
+            if middle in (0, size) or rank_of(word[at : ends[middle]]) != rank:
+                continue  # one of the two has been merged with another
+            end = ends[at] = ends[middle]
+            ends[middle], before[end] = 0, at
+            for start, stop in (
+                (before[at], end),
+                (at, ends[end] if end < size else 0),
+            ):
+                new = rank_of(word[start:stop]) if start >= 0 else None
+                if stop and new is not None:
+                    if new not in places:
+                        places[new] = []
+                        heappush(heap, new)
+                    places[new].append(start)
+            if heap and heap[0] < rank:  # never, where ids are in order of learning
+                places[rank] = waiting
+                heappush(heap, rank)
+                break
+    ids, at = [], 0
+    while at < size:
+        ids.append(ranks[word[at : ends[at]]])
+        at = ends[at]
+    return ids
