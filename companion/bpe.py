@@ -57,7 +57,11 @@ def merge_pair(ids: Sequence[int], pair: Pair, new: int) -> list[int]:
     return merged
 
 
-def learn_plainly(words: Mapping[bytes, int], merges: int) -> list[Pair]:
+def learn_plainly(
+    words: Mapping[bytes, int],
+    merges: int,
+    best: Callable[[Mapping[Pair, int]], Pair] = best_pair,
+) -> list[Pair]:
     """The pairs to merge, in order, for words that occur so often; every count anew.
 
     Id n is byte `BYTE_ORDER[n]` for n under 256, and then the result of merge n - 256.
@@ -71,7 +75,7 @@ def learn_plainly(words: Mapping[bytes, int], merges: int) -> list[Pair]:
         counts = pair_counts(in_ids)
         if not counts:
             break
-        pair = best_pair(counts)
+        pair = best(counts)
         learned.append(pair)
         in_ids = {tuple(merge_pair(word, pair, new)): times for word, times in in_ids.items()}
     return learned

@@ -10,7 +10,6 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import regex
-import tiktoken
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -51,6 +50,11 @@ def trained(text, size, **options):
 @pytest.fixture(scope="module")
 def manual():
     return trained(text_named("python_docs"), 1024, special_tokens=[END, "<|pad|>"])
+
+
+@pytest.fixture(scope="module")
+def same_in_tiktoken(manual):
+    return manual.to_tiktoken()
 
 
 @pytest.fixture(scope="module")
@@ -193,9 +197,9 @@ def test_every_token_alone_is_its_own_id(manual):
 
 @given(text=texts)
 @settings(max_examples=300, deadline=None)
-def test_ids_are_tiktokens_for_the_same_ranks(manual, text):
+def test_ids_are_tiktokens_for_the_same_ranks(manual, same_in_tiktoken, text):
     ours = manual.encode(text, allowed_special="all")
-    assert ours == manual.to_tiktoken().encode(text, allowed_special="all")
+    assert ours == same_in_tiktoken.encode(text, allowed_special="all")
     assert manual.decode(ours) == text
 
 
@@ -261,12 +265,19 @@ CL100K = (
 )
 
 
+@pytest.fixture(scope="module")
+def pairs_of_bytes():
+    """Whatever two bytes stand side by side in a word are one token: that shows the cuts."""
+    every = [left + right for left in BYTES for right in BYTES]
+    ours = BPETokenizer(BYTES | {both: 256 + n for n, both in enumerate(every)}, pattern=CL100K)
+    return ours, ours.to_tiktoken()
+
+
 @given(text=texts)
 @settings(max_examples=200, deadline=None)
-def test_another_pattern_cuts_as_tiktoken_does(text):
-    words = {a + b: 256 + n for n, (a, b) in enumerate((x, y) for x in BYTES for y in BYTES)}
-    ours = BPETokenizer(BYTES | words, pattern=CL100K)
-    assert ours.encode(text, disallowed_special=()) == ours.to_tiktoken().encode_ordinary(text)
+def test_another_pattern_cuts_as_tiktoken_does(pairs_of_bytes, text):
+    ours, theirs = pairs_of_bytes
+    assert ours.encode(text) == theirs.encode_ordinary(text)
 
 
 # --- decoding ---------------------------------------------------------------------------------
@@ -274,10 +285,9 @@ def test_another_pattern_cuts_as_tiktoken_does(text):
 
 @given(ids=st.lists(st.integers(0, 1023), max_size=12))
 @settings(deadline=None)
-def test_decoding_replaces_what_is_no_character_as_tiktoken_does(manual, ids):
-    theirs = manual.to_tiktoken()
-    assert manual.decode(ids) == theirs.decode(ids)
-    assert manual.decode_bytes(ids) == theirs.decode_bytes(ids)
+def test_decoding_replaces_what_is_no_character_as_tiktoken_does(manual, same_in_tiktoken, ids):
+    assert manual.decode(ids) == same_in_tiktoken.decode(ids)
+    assert manual.decode_bytes(ids) == same_in_tiktoken.decode_bytes(ids)
 
 
 def test_ids_that_end_inside_a_character_replace_it(manual):
@@ -314,13 +324,15 @@ choices = st.sampled_from(["all", (), (END,), ("<|pad|>",), (END, "<|pad|>"), ("
     disallowed=choices,
 )
 @settings(max_examples=300, deadline=None)
-def test_special_tokens_are_treated_as_tiktoken_treats_them(manual, text, allowed, disallowed):
+def test_special_tokens_are_treated_as_tiktoken_treats_them(
+    manual, same_in_tiktoken, text, allowed, disallowed
+):
     options = {
         "allowed_special": allowed if allowed == "all" else set(allowed),
         "disallowed_special": disallowed,
     }
     try:
-        theirs = manual.to_tiktoken().encode(text, **options)
+        theirs = same_in_tiktoken.encode(text, **options)
     except ValueError:
         with pytest.raises(ValueError, match="the text has the special token"):
             manual.encode(text, **options)
@@ -415,14 +427,16 @@ def test_a_file_altered_anywhere_is_refused_or_means_the_same(tmp_path):
     ours = trained("ab ab é", 258)
     ours.save(path)
     whole = path.read_bytes()
+    refused = 0
     for at in range(0, len(whole), 41):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
         try:
             again = BPETokenizer.load(path)
-        except ValueError as error:
-            assert "t.json is no tokenizer" in str(error)
-        else:
+        except ValueError:
+            refused += 1
+        else:  # a space that JSON does not count
             assert (again.ranks, again.pattern) == (ours.ranks, ours.pattern)
+    assert refused > 50
 
 
 @pytest.mark.parametrize(
@@ -475,7 +489,9 @@ def test_a_save_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkey
             self.write_bytes(b"{")
         raise OSError("no space left")
 
-    monkeypatch.setattr(*((vocabulary.Path, "write_text", full) if where == "write_text" else (os, "replace", full)))
+    monkeypatch.setattr(
+        *((vocabulary.Path, "write_text", full) if where == "write_text" else (os, "replace", full))
+    )
     with pytest.raises(OSError, match="no space"):
         trained("cd cd", 257).save(path)
     monkeypatch.undo()
@@ -529,7 +545,7 @@ def test_special_tokens_that_are_no_strings_are_refused(unchecked, names):
 
 @pytest.mark.parametrize("names", [[""], ["<a>", "<a>"], ["\ud800"]])
 def test_special_tokens_that_cannot_be_are_refused(names):
-    with pytest.raises(ValueError, match="empty string|twice|surrogate"):
+    with pytest.raises(ValueError, match=r"empty string|twice|surrogate"):
         trained("abc", 300, special_tokens=names)
 
 
@@ -573,7 +589,7 @@ def test_a_pattern_that_would_lose_text_is_refused():
 
 
 def test_from_tiktoken_wants_an_encoding(unchecked):
-    with pytest.raises(TypeError, match="takes a tiktoken.Encoding"):
+    with pytest.raises(TypeError, match=r"takes a tiktoken\.Encoding"):
         BPETokenizer.from_tiktoken("gpt2")
     ours = trained("ab ab", 258, special_tokens=[END])
     again = BPETokenizer.from_tiktoken(ours.to_tiktoken())
