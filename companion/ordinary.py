@@ -6,6 +6,7 @@ __all__ = ["OrdinaryBPE"]
 
 from collections.abc import Iterable, Mapping
 from operator import index
+from typing import SupportsIndex
 
 from companion.bpe import encode_word
 from companion.splitting import GPT2_PATTERN, Splitter
@@ -47,7 +48,7 @@ class OrdinaryBPE:
         whole = self.ranks.get(word)
         return encode_word(word, self.ranks) if whole is None else [whole]
 
-    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+    def decode_bytes(self, ids: Iterable[SupportsIndex]) -> bytes:
         """The bytes of ids, in a list or a tensor (T,).
 
         TypeError for what is no integer; ValueError for an id that no token has.
@@ -62,6 +63,6 @@ class OrdinaryBPE:
                 f"{self.vocab_size - 1}, and this tokenizer has {len(self._bytes_of)}"
             ) from None
 
-    def decode(self, ids: Iterable[int]) -> str:
+    def decode(self, ids: Iterable[SupportsIndex]) -> str:
         """The text of ids; bytes that are no whole character become U+FFFD, as �."""
         return self.decode_bytes(ids).decode("utf-8", errors="replace")

@@ -136,8 +136,8 @@ def write_file(
         part.unlink(missing_ok=True)
 
 
-def read_file(path: str | Path) -> tuple[str, dict[str, int], dict[bytes, int]]:
-    """Pattern, special tokens and ranks that `write_file` kept.
+def read_file(path: str | Path) -> tuple[Any, Any, dict[bytes, Any]]:
+    """Pattern, special tokens and ranks that `write_file` kept; their kinds unchecked.
 
     ValueError, which names the file, where it is cut short, altered or something else;
     FileNotFoundError where there is none.

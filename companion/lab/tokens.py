@@ -6,7 +6,7 @@ from html import escape
 import ipywidgets as widgets
 from IPython.display import display
 
-from companion.lab.pictures import INK, MUTED
+from companion.lab.pictures import INK
 
 Token = tuple[bytes, int]
 Step = tuple[str, Sequence[Token]]  # what was done, and the tokens after it
@@ -64,7 +64,7 @@ def drawn(what: str, parts: Sequence[Token]) -> str:
     spans = [
         f'<span style="{block};background:{TINTS[n % len(TINTS)]};color:{INK}">'
         f'<code style="background:none;color:{INK}">{escape(seen(token))}</code><br>'
-        f'<small style="color:{MUTED}">{id}</small></span>'
+        f'<small style="color:{INK}">{id}</small></span>'
         for n, (token, id) in enumerate(parts)
     ]
     return f"<p>{escape(what)}, {_size(parts)}</p><p>{''.join(spans)}</p>"
