@@ -91,7 +91,8 @@ def learn(
 ) -> list[Pair]:
     """What `learn_plainly` learns, by mending the counts that a merge changes.
 
-    A word is a string here, one character an id: `replace` then makes all its merges.
+    A word is a string here, one character an id. Splitting it at a pair shows all
+    places of the pair, from the left, and what stands beside them.
     """
     times = list(words.values())
     texts = [word.translate(TO_IDS).decode("latin-1") for word in words]
@@ -108,20 +109,27 @@ def learn(
         pair = _pop_best(heap, counts)
         if pair is None:
             break
-        learned.append((ord(pair[0]), ord(pair[1])))
-        born = set()
+        (first, second), merged = pair, chr(new)
+        learned.append((ord(first), ord(second)))
+        born: dict[str, int] = defaultdict(int)
         for place in set(places.pop(pair)):
-            before = texts[place]
-            texts[place] = after = before.replace(pair, chr(new))
-            for old in map(add, before, before[1:]):
-                counts[old] -= times[place]
-            for left in map(add, after, after[1:]):
-                counts[left] += times[place]
-                if chr(new) in left:
-                    born.add(left)
-                    places[left].append(place)
-        for one in born:
-            heappush(heap, (-counts[one], one))
+            parts = texts[place].split(pair)
+            texts[place] = merged.join(parts)
+            for at, (left, right) in enumerate(pairwise(parts)):
+                if left or at:  # with nothing between, another such pair is in front
+                    counts[(left or second)[-1] + first] -= times[place]
+                    fresh = (left or merged)[-1] + merged
+                    born[fresh] += times[place]
+                    places[fresh].append(place)
+                if right:
+                    counts[second + right[0]] -= times[place]
+                    fresh = merged + right[0]
+                    born[fresh] += times[place]
+                    places[fresh].append(place)
+        counts.pop(pair)
+        counts.update(born)
+        for fresh, count in born.items():
+            heappush(heap, (-count, fresh))
     return learned
 
 
