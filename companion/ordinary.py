@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from operator import index
 from typing import SupportsIndex
 
-from companion.bpe import encode_word
+from companion.merging import encode_word
 from companion.splitting import GPT2_PATTERN, Splitter
 from companion.vocabulary import check_ranks, check_text
 

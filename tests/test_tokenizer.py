@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from companion import assets, bpe, splitting, vocabulary
-from companion.bpe import encode_word, encode_word_plainly, learn, learn_plainly, merge_pair
+from companion.bpe import learn, learn_plainly, merge_pair
+from companion.merging import encode_word, encode_word_plainly
 from companion.splitting import GPT2_PATTERN, Splitter
 from companion.tokenizer import BPETokenizer
 
