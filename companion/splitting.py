@@ -1,4 +1,4 @@
-"""A text cut into words by a pattern, before any merge: no merge crosses a word's end."""
+"""A text cut into words by a pattern: no merge crosses the end of a word."""
 
 # Exported from lessons/06_bpe_tokenizer.md: edit that, then run `make lessons`.
 

@@ -70,8 +70,8 @@ class BPETokenizer(OrdinaryBPE):
         merges = vocab_size - 256 - len(names)
         if merges < 0:
             raise ValueError(
-                f"{vocab_size=} should be at least {256 + len(names)}: each of 256 bytes "
-                f"is a token, and {len(names)} are special"
+                f"{vocab_size=} should be at least {256 + len(names)}: each of 256 "
+                f"bytes is a token, and {len(names)} are special"
             )
         if not text:
             raise ValueError("the text is empty; there is nothing to learn from")
@@ -81,8 +81,8 @@ class BPETokenizer(OrdinaryBPE):
         pairs = learn({word.encode(): n for word, n in words.items()}, merges, bar)
         if len(pairs) < merges:
             raise ValueError(
-                f"{vocab_size=} is more than the text can give: after {len(pairs)} merges "
-                f"nothing is left to merge, at {256 + len(pairs) + len(names)} tokens"
+                f"{vocab_size=} is more than the text can give: after {len(pairs)} "
+                f"merges nothing is left to merge, at {256 + len(pairs) + len(names)} tokens"
             )
         tokens = [bytes([byte]) for byte in BYTE_ORDER]
         for left, right in pairs:
@@ -139,8 +139,8 @@ class BPETokenizer(OrdinaryBPE):
         for name in refused:
             if name in text:
                 raise ValueError(
-                    f"the text has the special token {name!r} at {text.index(name)}. To "
-                    f"make it one, give allowed_special={{{name!r}}}; to take it for "
+                    f"the text has the special token {name!r} at {text.index(name)}. "
+                    f"To make it one, give allowed_special={{{name!r}}}; to take it for "
                     "plain text, disallowed_special=()"
                 )
         plain, *rest = cut_at(text, allowed)
@@ -155,7 +155,7 @@ class BPETokenizer(OrdinaryBPE):
 
     @classmethod
     def load(cls, path: str | Path) -> "BPETokenizer":
-        """What `save` kept. ValueError where the file is cut short, altered, or no such."""
+        """What `save` kept. ValueError for a file cut short, altered, or no such."""
         pattern, special, ranks = read_file(path)
         try:
             return cls(ranks, pattern=pattern, special_tokens=special)

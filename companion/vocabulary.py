@@ -33,7 +33,7 @@ _BYTE_OF = {char: byte for byte, char in STAND_IN.items()}
 
 
 def readable(token: bytes) -> str:
-    """A token with a character for each byte, as GPT-2's files have it: Ġ is a space."""
+    """A token with a character for each byte, as in GPT-2's files: Ġ is a space."""
     return "".join(STAND_IN[byte] for byte in token)
 
 
@@ -52,8 +52,8 @@ def check_text(text: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         raise ValueError(
-            f"character {error.start} is {text[error.start]!r}, a lone surrogate: half a "
-            "character, for which UTF-8 has no bytes. Was the text cut, or read wrongly?"
+            f"character {error.start} is {text[error.start]!r}, a lone surrogate: half "
+            "a character, for which UTF-8 has no bytes. Was the text cut, or misread?"
         ) from None
 
 
