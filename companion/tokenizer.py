@@ -82,7 +82,8 @@ class BPETokenizer(OrdinaryBPE):
         if len(pairs) < merges:
             raise ValueError(
                 f"{vocab_size=} is more than the text can give: after {len(pairs)} "
-                f"merges nothing is left to merge, at {256 + len(pairs) + len(names)} tokens"
+                "merges nothing is left to merge, at "
+                f"{256 + len(pairs) + len(names)} tokens"
             )
         tokens = [bytes([byte]) for byte in BYTE_ORDER]
         for left, right in pairs:
