@@ -141,8 +141,8 @@ class BPETokenizer(OrdinaryBPE):
             if name in text:
                 raise ValueError(
                     f"the text has the special token {name!r} at {text.index(name)}. "
-                    f"To make it one, give allowed_special={{{name!r}}}; to take it for "
-                    "plain text, disallowed_special=()"
+                    f"To make it one, give allowed_special={{{name!r}}}; to take it "
+                    "for plain text, disallowed_special=()"
                 )
         plain, *rest = cut_at(text, allowed)
         ids = self.encode_ordinary(plain, known)
