@@ -5,6 +5,7 @@ import io
 import itertools
 import json
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from PIL import Image
 from companion import lab
 from companion.lab import asking, pictures, plots, records, sliding
 
+token_pictures = sys.modules["companion.lab.tokens"]  # `lab.tokens` is the function
 ALT = "A line that rises from zero to one."
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -23,7 +25,7 @@ def shown(call):
     """The one display bundle that a call emits."""
     bundles = []
     with pytest.MonkeyPatch.context() as patch:
-        for module in (asking, pictures, sliding):
+        for module in (asking, pictures, sliding, token_pictures):
             patch.setattr(module, "display", lambda data, raw: bundles.append(data))
         call()
     (bundle,) = bundles
@@ -238,6 +240,74 @@ def test_moving_a_slider_changes_the_picture():
     assert "height 4.5" in image.value
     handle.value = 3.0
     assert image.value == before
+
+
+# --- tokens ---------------------------------------------------------------------------------
+
+
+def halves(text):
+    """A step for the bytes one by one, and one for the whole."""
+    if "!" in text:
+        raise ValueError("no <b> here")
+    data = text.encode()
+    return [
+        ("bytes", [(bytes([byte]), byte) for byte in data]),
+        ("whole", [(data, 256)] if data else []),
+    ]
+
+
+def a_stepper(text):
+    made = []
+    box = token_pictures.widgets.VBox
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            token_pictures.widgets, "VBox", lambda parts: made.extend(parts) or box(parts)
+        )
+        bundle = shown(lambda: lab.tokens(halves, text=text))
+    return bundle, *made
+
+
+def test_tokens_stand_in_the_page_for_a_reader_without_a_kernel():
+    bundle, *_ = a_stepper("a <b>")
+    assert WIDGET in bundle
+    assert "bytes, 5 tokens for 5 bytes" in bundle["text/html"]
+    assert "whole, 1 token for 5 bytes" in bundle["text/html"]
+    assert "a·&lt;b&gt;" in bundle["text/html"]
+    assert "a|·|<|b|>" in bundle["text/plain"]
+
+
+def test_typing_colours_the_new_text_as_its_last_step_leaves_it():
+    _, box, slider, picture = a_stepper("ab")
+    assert slider.value == slider.max == 1
+    box.value = "xyz"
+    assert "whole, 1 token for 3 bytes" in picture.value
+    assert "xyz" in picture.value
+
+
+def test_the_slider_steps_through_the_merges():
+    _, _, slider, picture = a_stepper("ab")
+    slider.value = 0
+    assert "bytes, 2 tokens for 2 bytes" in picture.value
+    slider.value = 1
+    assert "whole, 1 token" in picture.value
+
+
+def test_what_cannot_be_tokens_is_said_in_their_place():
+    _, box, _, picture = a_stepper("ab")
+    box.value = "ab!"
+    assert picture.value == "<p>no &lt;b&gt; here</p>"
+    box.value = ""
+    assert "whole, 0 tokens" in picture.value
+
+
+def test_half_a_character_is_shown_as_its_bytes():
+    assert token_pictures.seen("é".encode()[:1]) == r"\xc3"
+    assert token_pictures.seen(b" a\n") == "·a⏎"
+
+
+@pytest.mark.parametrize("tint", token_pictures.TINTS)
+def test_tokens_and_ids_can_be_read_on_their_tints(tint):
+    assert (luminance(tint) + 0.05) / (luminance(pictures.INK) + 0.05) >= 4.5  # WCAG AA
 
 
 # --- tables ---------------------------------------------------------------------------------

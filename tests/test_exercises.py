@@ -68,6 +68,33 @@ def batch_row_by_row(tokens, B, T, step):
     return windows[:, :T], windows[:, 1:]
 
 
+def merge_in_place(ids, pair, new):
+    ids, at = list(ids), 0
+    while at < len(ids) - 1:
+        if ids[at] == pair[0] and ids[at + 1] == pair[1]:
+            ids[at : at + 2] = [new]
+        at += 1
+    return ids
+
+
+def merge_by_recursion(ids, pair, new):
+    if len(ids) < 2:
+        return ids
+    if tuple(ids[:2]) == pair:
+        return [new, *merge_by_recursion(ids[2:], pair, new)]
+    return [ids[0], *merge_by_recursion(ids[1:], pair, new)]
+
+
+def merge_on_a_stack(ids, pair, new):
+    stack = []
+    for id in ids:
+        if stack and (stack[-1], id) == pair:
+            stack[-1] = new
+        else:
+            stack.append(id)
+    return stack
+
+
 RIGHT_IN_OTHER_WORDS = {
     "lookup_as_product": [
         lambda ids, w: torch.einsum("btv,vc->btc", F.one_hot(ids, len(w)).float(), w),
@@ -90,6 +117,15 @@ RIGHT_IN_OTHER_WORDS = {
             x.flatten(0, 1), F.pad(ids[:, 1:], (0, 1), value=-100).flatten()
         ),
         loop_logits,
+    ],
+    "merge_pair": [
+        merge_in_place,
+        lambda ids, pair, new: [
+            *map(ord, "".join(map(chr, ids)).replace("".join(map(chr, pair)), chr(new)))
+        ],
+        merge_by_recursion,
+        merge_on_a_stack,
+        lambda ids, pair, new: tuple(merge_on_a_stack(ids, pair, new)),
     ],
     "batch_of_a_text": [
         lambda tokens, B, T, step: [

@@ -10,6 +10,7 @@ from companion.lab.scaling import scale
 from companion.lab.sliding import Range, slider
 from companion.lab.tables import show
 from companion.lab.timing import seconds
+from companion.lab.tokens import tokens
 from companion.lab.toy import Toy, gpt2_init, torch_init
 from companion.lab.training import corpus, held_out_loss, sample, train
 from companion.lab.trigrams import trigram_loss
@@ -36,6 +37,7 @@ __all__ = [
     "seconds",
     "show",
     "slider",
+    "tokens",
     "torch_init",
     "train",
     "trigram_loss",

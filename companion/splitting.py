@@ -1,0 +1,84 @@
+"""A text cut into words by a pattern: no merge crosses the end of a word."""
+
+# Exported from lessons/06_bpe_tokenizer.md: edit that, then run `make lessons`.
+
+__all__ = ["GPT2_PATTERN", "NAMELESS", "YOUNG", "Splitter", "cut_at"]
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import regex
+
+GPT2_PATTERN = (
+    r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++"
+    r"|\s++$|\s+(?!\S)|\s"
+)
+
+# Code points that Unicode has named since version 16, whose tables tiktoken 0.14 has.
+YOUNG = """558 58b-58c 5c8-5c9 88f b53-b54 c5c cdc 1acf-1af0 208f 209d-209f 20c1-20c4
+2b96 2e60-2e63 a7ce-a7cf a7d2 a7d4 a7dd-a7f1 ab6c-ab6d fbc3-fbd2 fd90-fd91 fdc8-fdce
+107bb-107bf 10940-10959 10ec5-10efb 11b0a-11b67 11db0-11df1 1246f 12475-1247f
+12550-12686 16ea0-16ed3 16ff2-16ff6 187f8-187ff 18cd6-18cda 18d09-191d2 1b123-1b128
+1b168 1ccfa-1ccfc 1ceba-1cefd 1d127-1d128 1d1eb-1d1ff 1d250-1d281 1d6a6 1db00-1db1c
+1df1f-1df24 1df2b-1dfff 1e6c0-1e6ff 1f1ae 1f6d8-1f6d9 1f777-1f77a 1f7da-1f7db
+1f7f1-1f7ff 1f8d0-1f8d8 1fa54-1fa57 1fa8a-1fa8e 1fac8-1facd 1fadd 1faea-1faef
+1faf9-1fafa 1fbfa 2b73a-2b73f 2b81e 2cea2-2cead 323b0-3fc3f"""
+_young = re.compile(
+    "["
+    + "".join("-".join(chr(int(end, 16)) for end in span.split("-")) for span in YOUNG.split())
+    + "]"
+)
+NAMELESS = "\uffff"  # a code point that will never be a character
+
+
+class Splitter:
+    """Cuts a text into words by a pattern: one after the other, and nothing left out.
+
+    Letters, digits and the like are those of Unicode 16, whatever tables `regex` has.
+    ValueError for a pattern that is none, that has a capturing group, or that passes
+    over a part of a text; TypeError for one that is no string.
+    """
+
+    def __init__(self, pattern: str) -> None:
+        if not isinstance(pattern, str):
+            raise TypeError(f"a pattern is a string, not a {type(pattern).__name__}")
+        try:
+            self._pattern = regex.compile(pattern)
+        except regex.error as error:
+            raise ValueError(f"{pattern!r} is no pattern: {error}") from None
+        if self._pattern.groups:
+            raise ValueError(f"{pattern!r} has a capturing group; write (?:...) for it")
+
+    def split(self, text: str) -> list[str]:
+        """The words of a text; joined, they are the text."""
+        words = list(self._words(text))
+        self._nothing_lost(sum(map(len, words)), text)
+        return words
+
+    def count(self, text: str) -> Counter[str]:
+        """How often each word occurs, without holding all of them."""
+        counts = Counter(self._words(text))
+        self._nothing_lost(sum(len(word) * n for word, n in counts.items()), text)
+        return counts
+
+    def _words(self, text: str) -> Iterator[str]:
+        found = map(regex.Match.group, self._pattern.finditer(text))
+        if text.isascii() or not _young.search(text):
+            return found
+        spans = self._pattern.finditer(_young.sub(NAMELESS, text))
+        return (text[slice(*span.span())] for span in spans)
+
+    def _nothing_lost(self, length: int, text: str) -> None:
+        if length != len(text):
+            raise ValueError(
+                f"the pattern {self._pattern.pattern!r} passes over "
+                f"{len(text) - length} of {len(text)} characters; they would be lost"
+            )
+
+
+def cut_at(text: str, names: Sequence[str]) -> list[str]:
+    """The text between names, and the names, in turn: text, name, text, ... text."""
+    if not names:
+        return [text]
+    return re.split("(" + "|".join(map(re.escape, names)) + ")", text)
