@@ -42,22 +42,41 @@ def add(x: Tensor, branch: Tensor) -> Tensor:
     return x + branch
 
 
+def split_heads(x: Float[Tensor, "B T C"], heads: int) -> Float[Tensor, "B nh T hs"]:
+    """Each head gets its own channels of every position."""
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def merge_heads(x: Float[Tensor, "B nh T hs"]) -> Float[Tensor, "B T C"]:
+    """Each position's heads side by side."""
+    return x.transpose(1, 2).flatten(2)
+
+
 class ToyAttention(nn.Module):
     """Causal self-attention with `heads` heads, made of the pieces it is given."""
 
-    def __init__(self, width: int, heads: int, scores: Callable, mask: Callable) -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        scores: Callable,
+        mask: Callable,
+        split: Callable,
+        merge: Callable,
+    ) -> None:
         super().__init__()
         self.heads, self.scores, self.mask = heads, scores, mask
+        self.split, self.merge = split, merge
         self.c_attn = nn.Linear(width, 3 * width)
         self.c_proj = nn.Linear(width, width)
 
     def forward(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B T C"]:
-        qkv = self.c_attn(x).unflatten(-1, (3, self.heads, -1))  # (B, T, 3, nh, hs)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # 3 x (B, nh, T, hs)
+        parts = self.c_attn(x).chunk(3, dim=-1)  # 3 x (B, T, C), cut out of (B, T, 3C)
+        q, k, v = (self.split(part, self.heads) for part in parts)  # 3 x (B, nh, T, hs)
         scores = self.scores(q, k)  # (B, nh, T, T)
         mask = self.mask(x.shape[1]).to(x.device)
         weights = scores.masked_fill(~mask, -torch.inf).softmax(-1)
-        return self.c_proj((weights @ v).transpose(1, 2).flatten(2))  # (B, T, C)
+        return self.c_proj(self.merge(weights @ v))  # (B, T, C)
 
 
 class ToyMLP(nn.Module):
@@ -96,9 +115,10 @@ class ToyBlock(nn.Module):
 class Toy(nn.Module):
     """A GPT from ids (B, T) to logits (B, T, V); T may be anything up to `context`.
 
-    The pieces: `scores(q, k)`, `mask(T)` (True: may look), `norm(width)` makes a layer,
-    `init(model, layers)` fills the weights in place, `residual(x, branch)`, `dropout` after the
-    embeddings and every branch, `tie` shares the weight of `wte` and `lm_head`.
+    The pieces: `scores(q, k)`, `mask(T)` (True: may look), `split(x, heads)` to (B, nh, T, hs) and
+    `merge(y)` back, `norm(width)` makes a layer, `init(model, layers)` fills the weights in place,
+    `residual(x, branch)`, `dropout` after the embeddings and every branch, `tie` shares the weight
+    of `wte` and `lm_head`.
     """
 
     def __init__(
@@ -111,6 +131,8 @@ class Toy(nn.Module):
         context: int = 64,
         scores: Callable[[Tensor, Tensor], Tensor] = scaled_scores,
         mask: Callable[[int], Tensor] = past_only,
+        split: Callable[[Tensor, int], Tensor] = split_heads,
+        merge: Callable[[Tensor], Tensor] = merge_heads,
         norm: Callable[[int], nn.Module] = nn.LayerNorm,
         init: Callable[[nn.Module, int], None] = gpt2_init,
         residual: Callable[[Tensor, Tensor], Tensor] = add,
@@ -124,7 +146,13 @@ class Toy(nn.Module):
         self.wte, self.wpe = nn.Embedding(vocab, width), nn.Embedding(context, width)
         self.drop = nn.Dropout(dropout)
         self.h = nn.ModuleList(
-            ToyBlock(width, ToyAttention(width, heads, scores, mask), norm, residual, dropout)
+            ToyBlock(
+                width,
+                ToyAttention(width, heads, scores, mask, split, merge),
+                norm,
+                residual,
+                dropout,
+            )
             for _ in range(layers)
         )
         self.ln_f = norm(width)
