@@ -102,8 +102,11 @@ def a_plot(**options):
         a_plot,
         lambda: shown(lambda: lab.bars({"a": 1.0, "b": 2.0}, title="t", x="x", alt=ALT)),
         lambda: shown(lambda: lab.grid([[1.0, -2.0]], title="t", x="x", y="y", alt=ALT)),
+        lambda: shown(
+            lambda: lab.memory({"a": torch.arange(6).view(2, 3)}, group=3, title="t", alt=ALT)
+        ),
     ],
-    ids=["plot", "bars", "grid"],
+    ids=["plot", "bars", "grid", "memory"],
 )
 def test_every_picture_has_its_alt_text_and_an_opaque_light_card(bundle):
     data = bundle()
@@ -208,6 +211,69 @@ def test_bars_of_a_slider_name_their_groups_and_mark_one_bar():
 def test_a_grid_draws_matrices_only():
     with pytest.raises(ValueError, match="two axes, and this has 3"):
         lab.grid(np.zeros((2, 2, 2)), title="t", x="x", y="y", alt=ALT)
+
+
+# --- memory ---------------------------------------------------------------------------------
+
+
+def drawn(tensor, **options):
+    """The boxes (x, y, number) and the notes of a tensor's drawn memory."""
+    from matplotlib.figure import Figure
+
+    axes = Figure().subplots()
+    alt = lab.draw_memory(axes, tensor, group=4, title="t", **options)
+    words = [text.get_text() for text in axes.texts]
+    boxes = [
+        (text.get_position(), int(text.get_text()))
+        for text in axes.texts
+        if text.get_text().isdigit()
+    ]
+    assert len(axes.patches) >= len(boxes)
+    return boxes, words, alt
+
+
+X = torch.arange(12).view(3, 4)
+FORMS = {
+    "as it lies": X,
+    "transposed": X.T,
+    "copied": X.T.contiguous(),
+    "a slice": X[1:, 1:3],
+    "expanded": X[0].expand(3, 4),
+    "three axes": X.view(3, 2, 2).transpose(0, 1),
+}
+
+
+@pytest.mark.parametrize("beside", [True, False])
+@pytest.mark.parametrize("tensor", FORMS.values(), ids=FORMS.keys())
+def test_memory_is_drawn_as_it_lies_and_the_tensor_as_it_reads(tensor, beside):
+    boxes, words, alt = drawn(tensor, beside=beside)
+    count = tensor.untyped_storage().nbytes() // tensor.element_size()
+    row, cells = boxes[:count], boxes[count:]
+    assert [at for at, _ in row] == [(place, 0) for place in range(count)]
+    assert [n for _, n in row] == tensor.as_strided((count,), (1,), 0).tolist()
+    assert [n for _, n in cells] == tensor.flatten().tolist()
+    assert len({at for at, _ in boxes}) == len(boxes)
+    step, to_next = tensor.stride(-1), tensor.stride(-2)
+    assert f"in a row +{step}" in words
+    assert any(w.startswith("next row") and w.endswith(f"+{to_next}") for w in words)
+    assert f"strides {tensor.stride()}" in alt
+
+
+def test_rows_of_a_drawn_tensor_stand_under_each_other():
+    boxes, _, _ = drawn(X, beside=True)
+    at = {n: place for place, n in boxes[12:]}
+    assert at[1][0] - at[0][0] == 1
+    assert at[1][1] == at[0][1]
+    assert at[4][1] - at[0][1] == 1
+    assert at[4][0] == at[0][0]
+
+
+def test_blocks_are_named_and_other_shapes_refused():
+    _, words, _ = drawn(FORMS["three axes"], block="head")
+    assert {"head 0", "head 1"} <= set(words)
+    for shape in ((12,), (1, 3, 2, 2)):
+        with pytest.raises(ValueError, match=f"this has {len(shape)}"):
+            drawn(X.reshape(shape))
 
 
 # --- sliders --------------------------------------------------------------------------------

@@ -95,6 +95,27 @@ def merge_on_a_stack(ids, pair, new):
     return stack
 
 
+def attend(q, k, v):
+    return (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1) @ v
+
+
+def heads_by_einsum(q, k, v, n_head):
+    q, k, v = (x.unflatten(-1, (n_head, -1)) for x in (q, k, v))  # (B, T, nh, hs)
+    scores = torch.einsum("bqhc,bkhc->bhqk", q, k) / q.shape[-1] ** 0.5
+    return torch.einsum("bhqk,bkhc->bqhc", scores.softmax(-1), v).flatten(2)
+
+
+def heads_stacked_over_the_batch(q, k, v, n_head):
+    B, T, _ = q.shape
+    parts = (x.reshape(B, T, n_head, -1).transpose(1, 2).flatten(0, 1) for x in (q, k, v))
+    return attend(*parts).view(B, n_head, T, -1).transpose(1, 2).contiguous().view(B, T, -1)
+
+
+def heads_in_front(q, k, v, n_head):
+    heads = (x.unflatten(-1, (n_head, -1)).permute(2, 0, 1, 3) for x in (q, k, v))
+    return attend(*heads).permute(1, 2, 0, 3).flatten(2)
+
+
 RIGHT_IN_OTHER_WORDS = {
     "lookup_as_product": [
         lambda ids, w: torch.einsum("btv,vc->btc", F.one_hot(ids, len(w)).float(), w),
@@ -104,6 +125,18 @@ RIGHT_IN_OTHER_WORDS = {
         lambda ids, w: torch.eye(len(w))[ids] @ w,
         lambda ids, w: torch.stack([F.one_hot(row, len(w)).float() @ w for row in ids]),
         lambda ids, w: torch.zeros(*ids.shape, len(w)).scatter_(-1, ids[..., None], 1.0) @ w,
+    ],
+    "attend_at_once": [
+        heads_by_einsum,
+        heads_stacked_over_the_batch,
+        heads_in_front,
+        lambda q, k, v, n: (
+            F.scaled_dot_product_attention(
+                *(x.view(*x.shape[:2], n, -1).transpose(1, 2) for x in (q, k, v))
+            )
+            .transpose(1, 2)
+            .reshape(q.shape)
+        ),
     ],
     "loss_of_a_batch": [
         lambda x, ids: F.cross_entropy(x[:, :-1].transpose(1, 2), ids[:, 1:]),
@@ -336,6 +369,26 @@ def test_looking_up_is_not_multiplying():
         ),
     ):
         assert "the weight was looked up" in exercise.verdict(answer)
+
+
+def test_a_loop_over_heads_is_not_at_once():
+    exercise = EXERCISES["attend_at_once"]
+
+    def sliced(q, k, v, n):
+        hs = q.shape[-1] // n
+        own = [slice(h * hs, (h + 1) * hs) for h in range(n)]
+        return torch.cat([attend(q[..., s], k[..., s], v[..., s]) for s in own], dim=-1)
+
+    def chunked(q, k, v, n):
+        parts = (x.chunk(n, dim=-1) for x in (q, k, v))
+        return torch.cat([attend(*head) for head in zip(*parts)], dim=-1)
+
+    def one_by_one(q, k, v, n):
+        q, k, v = (x.unflatten(-1, (n, -1)).transpose(1, 2) for x in (q, k, v))
+        return torch.cat([attend(q[:, h], k[:, h], v[:, h]) for h in range(n)], dim=-1)
+
+    for answer in (sliced, chunked, one_by_one):
+        assert "taken out one by one" in exercise.verdict(answer)
 
 
 def test_a_mistake_that_raises_elsewhere_does_not_stop_the_search():

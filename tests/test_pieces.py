@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import GPT2Config
 from transformers.models.gpt2.modeling_gpt2 import GPT2MLP, GPT2Attention
 
@@ -139,6 +140,24 @@ def test_heads_are_runs_of_channels_and_nothing_is_copied(B, T, n_head, hs, part
     assert torch.equal(merge_heads(heads), x)
     qkv.fill_(7)
     assert (heads == 7).all()
+
+
+class Copies(TorchDispatchMode):
+    """Counts the copies that torch makes of its own accord."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func.name() == "aten::clone"
+        return func(*args, **(kwargs or {}))
+
+
+def test_heads_of_several_texts_are_copied_by_a_product_and_of_one_are_not():
+    for B, copies in ((1, 0), (2, 2)):
+        heads = split_heads(normal(B, 5, 12), 3)
+        with Copies() as seen:
+            heads @ heads.mT
+        assert seen.count == copies
 
 
 @given(B=st.integers(1, 3), T=st.integers(1, 5), n_head=st.integers(1, 5), hs=st.integers(1, 5))

@@ -77,6 +77,8 @@ def test_every_piece_can_be_swapped():
     pieces = {
         "scores": piece("scores", lambda q, k: q @ k.mT),
         "mask": piece("mask", lambda T: torch.ones(T, T, dtype=torch.bool).tril()),
+        "split": piece("split", lambda x, n: x.unflatten(-1, (n, -1)).transpose(1, 2)),
+        "merge": piece("merge", lambda y: y.transpose(1, 2).flatten(2)),
         "norm": piece("norm", nn.LayerNorm),
         "init": piece("init", lambda model, layers: None),
         "residual": piece("residual", torch.add),

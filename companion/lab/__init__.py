@@ -2,6 +2,7 @@
 
 from companion.lab.asking import predict, reveal
 from companion.lab.bank import check
+from companion.lab.memory import draw_memory, memory
 from companion.lab.plots import bars, draw_bars, grid, plot
 from companion.lab.progress import progress
 from companion.lab.ready import ready
@@ -23,9 +24,11 @@ __all__ = [
     "check",
     "corpus",
     "draw_bars",
+    "draw_memory",
     "gpt2_init",
     "grid",
     "held_out_loss",
+    "memory",
     "plot",
     "predict",
     "progress",
