@@ -70,11 +70,11 @@ def write_tokens(path: Path, ids: Sequence[int] | np.ndarray) -> None:
 class DataLoaderLite:
     """Batches of B rows of T tokens, each with what follows, from a file of ids.
 
-    Row r holds tokens r*T to r*T + T - 1, and its targets are the tokens one later. So
-    an epoch asks for every token once (but the first, and what is left at the end). The
-    rows come in an order drawn anew for each epoch from `seed`; a rest of fewer than B
-    rows is not read in it. The file is mapped, not read: memory holds the rows that are
-    asked for.
+    Row r holds tokens r*T to r*T + T - 1, and its targets are the tokens one later: all
+    rows together ask once for every token but the first and what is left at the end.
+    The rows come in an order drawn anew for each epoch from `seed`; fewer than B that
+    are left at its end are not read in it. The file is mapped, not read: memory holds
+    the rows that are asked for.
     ValueError where the file has fewer than B rows.
     """
 

@@ -94,6 +94,32 @@ def one_more_each_time(tokens: Tensor, B: int, T: int, step: int) -> Batch:
     return cut(tokens, step % (len(tokens) // (B * T + 1)) * (B * T + 1), B, T)
 
 
+def one_row_too_many(tokens: Tensor, B: int, T: int, step: int) -> Batch:
+    rows = len(tokens) // T
+    ids, targets = tokens[: rows * T].view(rows, T), tokens[1 : rows * T + 1].view(rows, T)
+    start = step % (rows // B) * B
+    return ids[start : start + B], targets[start : start + B]
+
+
+def row_by_row(tokens: Tensor, B: int, T: int, step: int) -> Batch:
+    """All whole rows, in a ring: a batch may go on from the last to the first."""
+    rows = (len(tokens) - 1) // T
+    ids, targets = tokens[: rows * T].view(rows, T), tokens[1 : rows * T + 1].view(rows, T)
+    ring = (step * B + torch.arange(B)) % rows
+    return ids[ring], targets[ring]
+
+
+def one_window(tokens: Tensor, B: int, T: int, step: int) -> Batch:
+    start = in_order(tokens, B, T, step)
+    window = tokens[start : start + B * T + 1].view(B, T + 1)
+    return window[:, :-1], window[:, 1:]
+
+
+def begins_again_once(tokens: Tensor, B: int, T: int, step: int) -> Batch:
+    whole = whole_batches(tokens, B, T)
+    return cut(tokens, (step - whole if step >= whole else step) * B * T, B, T)
+
+
 def round_the_end(tokens: Tensor, B: int, T: int, step: int) -> Batch:
     places = (step * B * T + torch.arange(B * T)) % len(tokens)
     return tokens[places].view(B, T), tokens[(places + 1) % len(tokens)].view(B, T)
@@ -121,7 +147,10 @@ batch_of_a_text = Exercise(
         _probe(40, 3, 4, 0),
         _probe(40, 3, 4, 2),
         _probe(37, 2, 3, 5),
+        _probe(41, 3, 4, 4),  # the second time round
+        _probe(39, 3, 4, 16),  # the sixth
         _probe(50, 4, 3, 9),
+        _probe(23, 2, 3, 22),  # the eighth
         _probe(24, 2, 4, 2),  # three batches of ids, and no token left for the last target
         _probe(7, 1, 3, 1),
         (torch.arange(60) % 7 % 4, 5, 1, 3),  # tokens come again; rows of one
@@ -214,8 +243,52 @@ batch_of_a_text = Exercise(
             "the first batch of the text is passed over. Where does batch 0 begin?",
             from_place(lambda tokens, B, T, step: (step + 1) % whole_batches(tokens, B, T) * B * T),
         ),
+        Mistake(
+            "wrapped round in the batch",
+            "the last position of a batch is asked for the first token of the same batch. The text "
+            "goes on behind the batch: which token comes there?",
+            with_targets(lambda ids, targets: ids.flatten().roll(-1).view_as(ids)),
+        ),
+        Mistake(
+            "one row too many",
+            "where T divides the text, the last row of ids has no last target. How many rows have "
+            "all of theirs?",
+            one_row_too_many,
+        ),
+        Mistake(
+            "rows of T + 1 side by side",
+            "a row and its targets are T + 1 tokens, but the next row begins with the last of "
+            "them again, so a batch is not B times as many. Give rows to ids and targets, each.",
+            one_window,
+        ),
+        Mistake(
+            "rows in a ring",
+            "at the end of the text a batch went on with the first rows. Only whole batches are "
+            "wanted: where too few rows are left, begin the batch at the start.",
+            row_by_row,
+        ),
+        Mistake(
+            "begins again only once",
+            "the second time round is right, and the third is not. A step may lie many times the "
+            "text's length ahead.",
+            begins_again_once,
+        ),
+        Mistake(
+            "stays at the last batch",
+            "past the end of the text every step gets the last whole batch. Begin again at the "
+            "start.",
+            from_place(
+                lambda tokens, B, T, step: min(step, whole_batches(tokens, B, T) - 1) * B * T
+            ),
+        ),
         Mistake("one batch too many", LAST, one_too_many),
         Mistake("one batch too many", LAST, padded),
+        Mistake(
+            "the place wrapped, not the batch",
+            "past the end of the text a batch begins in the middle of another one. Count whole "
+            "batches, and wrap their number.",
+            from_place(lambda tokens, B, T, step: step * B * T % len(tokens)),
+        ),
         Mistake(
             "round the end",
             "a batch at the end of the text goes on with its beginning, as if the last token were "
