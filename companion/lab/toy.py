@@ -4,7 +4,7 @@ Its names and layout are GPT-2's (lesson 13 builds the real one), so that an exp
 can be repeated at GPT-2's own sizes: `Toy(50257, width=768, layers=12, heads=12, context=1024)`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import sqrt
 
 import torch
@@ -98,7 +98,8 @@ class Toy(nn.Module):
 
     The pieces: `scores(q, k)`, `mask(T)` (True: may look), `norm(width)` makes a layer,
     `init(model, layers)` fills the weights in place, `residual(x, branch)`, `dropout` after the
-    embeddings and every branch, `tie` shares the weight of `wte` and `lm_head`.
+    embeddings and every branch, `tie` shares the weight of `wte` and `lm_head`, `keep(blocks)` is
+    what holds the list of blocks.
     """
 
     def __init__(
@@ -116,6 +117,7 @@ class Toy(nn.Module):
         residual: Callable[[Tensor, Tensor], Tensor] = add,
         dropout: float = 0.0,
         tie: bool = True,
+        keep: Callable[[list[nn.Module]], Iterable[nn.Module]] = nn.ModuleList,
     ) -> None:
         super().__init__()
         if width % heads:
@@ -123,10 +125,11 @@ class Toy(nn.Module):
         self.context = context
         self.wte, self.wpe = nn.Embedding(vocab, width), nn.Embedding(context, width)
         self.drop = nn.Dropout(dropout)
-        self.h = nn.ModuleList(
+        blocks = [
             ToyBlock(width, ToyAttention(width, heads, scores, mask), norm, residual, dropout)
             for _ in range(layers)
-        )
+        ]
+        self.h = keep(blocks)
         self.ln_f = norm(width)
         self.lm_head = nn.Linear(width, vocab, bias=False)
         if tie:
