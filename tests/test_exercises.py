@@ -399,8 +399,13 @@ def test_a_registered_model_that_trains_nothing_is_not_right():
         model.blocks.requires_grad_(False)
         return model
 
+    class Cut(lesson_03.Reader):
+        def through(self, x, mask):
+            return super().through(x, mask).detach()
+
     assert "carries no gradient" in EXERCISES["reader"].verdict(still)
-    assert "parameters that want no gradient" in EXERCISES["reader"].verdict(half)
+    assert "parameters that get no gradient" in EXERCISES["reader"].verdict(half)
+    assert "parameters that get no gradient" in EXERCISES["reader"].verdict(Cut)
 
 
 def test_looking_at_a_model_leaves_no_hook_behind():

@@ -23,7 +23,8 @@ PARAMETERS, LAYERS = "parameters that hide", "layers that hide"
 UNPACKED = "containers filled and not kept"
 ANEW = "parameters used and nowhere in the model"
 GIVEN = "parameters that parameters() gives"
-FROZEN = "parameters that want no gradient"
+UNTRAINED = "parameters that get no gradient"
+LATE = "names that come with the first forward"
 LOGITS = "logits"
 Seen = dict[str, Any]
 
@@ -117,7 +118,8 @@ def look(answer: Callable[..., Any], V: int, C: int, layers: int) -> Seen:
         UNPACKED: Names.of(unpacked(filled, model, layers_)),
         ANEW: len([x for x in unregistered_leaves(model, loss) if id(x) not in found]),
         GIVEN: len(list(model.parameters())),
-        FROZEN: Names.of([n for n, x in model.named_parameters() if not x.requires_grad]),
+        LATE: Names.of([name for name in model.state_dict() if name not in own]),
+        UNTRAINED: Names.of(untrained(model, loss)),
         LOGITS: None if missing else logits_after_loading(model, checkpoint, V),
     }
 
@@ -144,6 +146,14 @@ def logits_in(output: Any) -> list[Tensor]:
         if not isinstance(part, Tensor):
             raise TypeError(f"forward returned a {type(part).__name__} where logits should be")
     return parts
+
+
+def untrained(model: nn.Module, loss: Tensor) -> list[str]:
+    """Names of registered parameters that this loss would not train."""
+    wanting = {name: x for name, x in model.named_parameters() if x.requires_grad}
+    grads = torch.autograd.grad(loss, list(wanting.values()), allow_unused=True)
+    got = {name for name, g in zip(wanting, grads) if g is not None}
+    return [name for name, _ in model.named_parameters() if name not in got]
 
 
 def logits_after_loading(model: nn.Module, checkpoint: dict[str, Tensor], V: int) -> Any:
@@ -227,6 +237,10 @@ def renames(seen: Seen, want: Seen, *probe: int) -> bool:
     return NONE not in (seen[MISSING], seen[EXTRA]) and seen[LAYERS] == NONE
 
 
+def registers_late(seen: Seen, want: Seen, *probe: int) -> bool:
+    return seen[LATE] != NONE
+
+
 def loses_the_mask(seen: Seen, want: Seen, V: int, C: int, layers: int) -> bool:
     ids, mask = inputs(V)
     with torch.no_grad():
@@ -269,6 +283,17 @@ class Anew(Reader):
             x = Mix(self.C)(x, mask)
             x = x + linear(norm(x))
         return x
+
+
+class Late(Reader):
+    """Its blocks are registered when forward first runs."""
+
+    def __init__(self, V: int, C: int, layers: int) -> None:
+        super().__init__(V, C, layers, blocks=list)
+
+    def through(self, x: Tensor, mask: Tensor) -> Tensor:
+        self.blocks = nn.ModuleList(self.blocks)
+        return super().through(x, mask)
 
 
 class Twice(Reader):
@@ -381,6 +406,13 @@ reader = Exercise(
             "forgotten afterwards. Where should a layer be made so that it is there next time?",
             Anew,
             shows=makes_anew,
+        ),
+        Mistake(
+            "registered in forward",
+            "before forward has run once, the model does not know these layers: an optimizer made "
+            "before that misses them, and so does a checkpoint. When should a layer be known?",
+            Late,
+            shows=registers_late,
         ),
         Mistake(
             "unpacked again",
