@@ -105,6 +105,7 @@ def _hidden(model: nn.Module) -> Iterator[tuple[str, Any]]:
     todo = deque((path, 0, module) for path, module in tree.items())
     while todo:
         path, depth, holder = todo.popleft()
+        layers = []  # gone through before anything else, so that none is found by half
         for step, x in _safely(holder):
             looked += 1
             if looked > _MOST:
@@ -117,9 +118,10 @@ def _hidden(model: nn.Module) -> Iterator[tuple[str, Any]]:
                     yield here, x
             elif _is_module(x):
                 yield here, x
-                todo.appendleft((here, depth, x))  # all of a layer before anything else
+                layers.append((here, depth, x))
             elif depth < _DEPTH:
                 todo.append((here, depth + 1, x))
+        todo.extendleft(reversed(layers))
 
 
 def _safely(x: Any) -> Iterator[tuple[str, Any]]:
