@@ -408,6 +408,79 @@ def test_a_registered_model_that_trains_nothing_is_not_right():
     assert "parameters that get no gradient" in EXERCISES["reader"].verdict(Cut)
 
 
+class Steps(lesson_03.Reader):
+    """Right but for what `step` makes of x."""
+
+    def __init__(self, V, C, layers):
+        chained = lambda steps: nn.ModuleList([nn.Sequential(*step) for step in steps])  # noqa: E731
+        super().__init__(V, C, layers, steps=chained)
+
+    def through(self, x, mask):
+        for block, step in zip(self.blocks, self.steps):
+            x = step(block(x, mask))
+        return x
+
+
+def heads_in_a_list(V, C, layers):
+    return lesson_03.Reader(V, C, layers, heads=lambda heads: nn.ModuleList(heads.values()))
+
+
+class OneHeadAsDict(nn.Module):
+    def __init__(self, V, C, layers):
+        super().__init__()
+        self.heads = nn.ModuleList({"next": nn.Linear(C, V), "before": nn.Linear(C, V)})
+
+
+class Starred(nn.Module):
+    def __init__(self, V, C, layers):
+        super().__init__()
+        self.blocks = nn.ModuleList(*[lesson_03.Mix(C) for _ in range(layers)])
+
+
+class OwnTriangle(lesson_03.Reader):
+    def forward(self, ids, mask):
+        T = ids.shape[1]
+        return super().forward(ids, torch.tril(torch.ones(T, T)))
+
+
+class FirstFive(lesson_03.Reader):
+    def forward(self, ids, mask):
+        return super().forward(ids[:, :5], mask[:5, :5])
+
+
+class DropsInTraining(lesson_03.Reader):
+    def through(self, x, mask):
+        return super().through(F.dropout(x, 0.1, training=self.training), mask)
+
+
+READER_SAYS = {
+    heads_in_a_list: "the dict in nn.ModuleList",
+    OneHeadAsDict: "a dict given to nn.ModuleList",
+    Starred: "a star too many",
+    partial(lesson_03.Reader, steps=lambda x: nn.ModuleList(*x)): "a star too many",
+    partial(lesson_03.Reader, steps=nn.ModuleList): "a tuple where a layer should be",
+    partial(
+        lesson_03.Reader, steps=lambda x: [nn.ModuleList(pair) for pair in x]
+    ): "pairs registered, in a plain list",
+    partial(
+        lesson_03.Reader, steps=lambda x: tuple(nn.Sequential(*pair) for pair in x)
+    ): "pairs registered, in a plain list",
+    partial(lesson_03.Reader, steps=list): "the list of tuples still hides its layers",
+    Steps: "not added",
+    OwnTriangle: "a mask of its own",
+    lesson_03.Maskless: "the mask got lost",
+    DropsInTraining: "other numbers in training",
+    FirstFive: "not yet",
+}
+
+
+@pytest.mark.parametrize("number", range(len(READER_SAYS)))
+def test_what_readers_did_to_the_reader_gets_its_own_hint(number):
+    answer, said = list(READER_SAYS.items())[number]
+    verdict = EXERCISES["reader"].verdict(answer)
+    assert f"\n{said}: " in f"\n{verdict}", verdict
+
+
 def test_looking_at_a_model_leaves_no_hook_behind():
     hooks = nn.modules.module._global_module_registration_hooks
     before = dict(hooks)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
+from companion.lab.comparing import first_difference
 from companion.lab.exercise import Exercise, Mistake
 from companion.registration import (
     unregistered_leaves,
@@ -26,6 +27,8 @@ GIVEN = "parameters that parameters() gives"
 UNTRAINED = "parameters that get no gradient"
 LATE = "names that come with the first forward"
 LOGITS = "logits"
+AHEAD = "logits for a longer input and a mask that sees ahead"
+TRAINING = "logits in train mode"
 Seen = dict[str, Any]
 
 
@@ -101,7 +104,7 @@ def look(answer: Callable[..., Any], V: int, C: int, layers: int) -> Seen:
         raise TypeError(f"expected a model, an nn.Module; this is a {type(model).__name__}")
     right = example(V, C, layers)
     checkpoint, own = right.state_dict(), model.state_dict()
-    ids, mask = inputs(V)
+    ids, mask = causal(V)
     loss = sum(x.sum() for x in logits_in(model(ids, mask)))
     missing = [n for n, x in checkpoint.items() if n not in own or own[n].shape != x.shape]
     parameters, layers_ = unregistered_parameters(model), unregistered_modules(model)
@@ -120,7 +123,7 @@ def look(answer: Callable[..., Any], V: int, C: int, layers: int) -> Seen:
         GIVEN: len(list(model.parameters())),
         LATE: Names.of([name for name in model.state_dict() if name not in own]),
         UNTRAINED: Names.of(untrained(model, loss)),
-        LOGITS: None if missing else logits_after_loading(model, checkpoint, V),
+        **(dict.fromkeys((LOGITS, AHEAD, TRAINING)) if missing else logits(model, checkpoint, V)),
     }
 
 
@@ -133,9 +136,18 @@ def example(V: int, C: int, layers: int) -> Reader:
     return right
 
 
-def inputs(V: int) -> tuple[Tensor, Tensor]:
-    ids = torch.randint(V, (2, 5), generator=torch.Generator().manual_seed(V))
-    return ids, torch.ones(5, 5).tril()
+def some_ids(V: int, T: int) -> Tensor:
+    return torch.randint(V, (2, T), generator=torch.Generator().manual_seed(V))
+
+
+def causal(V: int, T: int = 5) -> tuple[Tensor, Tensor]:
+    """Ids, and the mask of the lesson: each position sees itself and what came before."""
+    return some_ids(V, T), torch.ones(T, T).tril()
+
+
+def ahead(V: int) -> tuple[Tensor, Tensor]:
+    """More ids, and a mask that is no triangle: each position sees itself and the next two."""
+    return some_ids(V, 7), torch.ones(7, 7).triu().tril(2)
 
 
 def logits_in(output: Any) -> list[Tensor]:
@@ -156,10 +168,12 @@ def untrained(model: nn.Module, loss: Tensor) -> list[str]:
     return [name for name, _ in model.named_parameters() if name not in got]
 
 
-def logits_after_loading(model: nn.Module, checkpoint: dict[str, Tensor], V: int) -> Any:
+def logits(model: nn.Module, checkpoint: dict[str, Tensor], V: int) -> Seen:
+    """What the model computes once it has the checkpoint's numbers."""
     model.load_state_dict(checkpoint, strict=False)
     with torch.no_grad():
-        return model.eval()(*inputs(V))
+        evaluated = {LOGITS: model.eval()(*causal(V)), AHEAD: model(*ahead(V))}
+        return evaluated | {TRAINING: model.train()(*causal(V))}
 
 
 def unpacked(filled: list[nn.Module], model: nn.Module, hidden: dict[str, nn.Module]) -> list[str]:
@@ -205,6 +219,10 @@ def unpacks(seen: Seen, want: Seen, *probe: int) -> bool:
     return seen[UNPACKED] != NONE
 
 
+def keeps_pairs_in_a_list(seen: Seen, want: Seen, *probe: int) -> bool:
+    return "steps[0]" in seen[LAYERS].split(", ")
+
+
 def puts_tuples_in_a_list_of_parameters(seen: Seen, want: Seen, *probe: int) -> bool:
     return "steps.0[0]" in seen[LAYERS]
 
@@ -242,18 +260,56 @@ def registers_late(seen: Seen, want: Seen, *probe: int) -> bool:
 
 
 def loses_the_mask(seen: Seen, want: Seen, V: int, C: int, layers: int) -> bool:
-    ids, mask = inputs(V)
+    ids, mask = causal(V)
     with torch.no_grad():
         everywhere = example(V, C, layers)(ids, torch.ones_like(mask))
-    got = seen[LOGITS]
-    return isinstance(got, dict) and all(
-        n in got and torch.allclose(got[n], x, atol=1e-4) for n, x in everywhere.items()
+    return same_logits(seen[LOGITS], everywhere)
+
+
+def makes_its_own_mask(seen: Seen, want: Seen, V: int, C: int, layers: int) -> bool:
+    with torch.no_grad():
+        back = example(V, C, layers)(*causal(V, 7))
+    return same_logits(seen[LOGITS], want[LOGITS]) and same_logits(seen[AHEAD], back)
+
+
+def differs_in_training(seen: Seen, want: Seen, *probe: int) -> bool:
+    return (
+        same_logits(seen[LOGITS], want[LOGITS])
+        and same_logits(seen[AHEAD], want[AHEAD])
+        and not same_logits(seen[TRAINING], want[TRAINING])
     )
+
+
+def same_logits(got: Any, want: dict[str, Tensor]) -> bool:
+    return first_difference(got, want, 1e-4) is None
 
 
 class Maskless(Reader):
     def through(self, x: Tensor, mask: Tensor) -> Tensor:
         return super().through(x, torch.ones_like(mask))
+
+
+class OwnMask(Reader):
+    def through(self, x: Tensor, mask: Tensor) -> Tensor:
+        return super().through(x, torch.ones_like(mask).tril())
+
+
+class Drops(Reader):
+    def through(self, x: Tensor, mask: Tensor) -> Tensor:
+        return super().through(nn.functional.dropout(x, 0.5, self.training), mask)
+
+
+class NoResidual(Reader):
+    """The pairs in Sequentials, and what one returns is not added."""
+
+    def through(self, x: Tensor, mask: Tensor) -> Tensor:
+        for block, (norm, linear) in zip(self.blocks, self.steps):
+            x = linear(norm(block(x, mask)))
+        return x
+
+
+def lists_of_pairs(steps: list) -> list[nn.ModuleList]:
+    return [nn.ModuleList(step) for step in steps]
 
 
 class InSequential(Reader):
@@ -371,6 +427,10 @@ NO_LAYER = (
     "a container of layers takes layers only, and what you gave it has none of PyTorch's "
     "machinery. What can hold the pair, and be a layer itself?"
 )
+WITHOUT_NAMES = (
+    "the heads are registered by number now, and forward asks for their names. Which container "
+    "registers under names that you choose?"
+)
 STILL = "print the names in the state_dict: nothing of {} is there. What kind of thing is it?"
 
 reader = Exercise(
@@ -393,6 +453,26 @@ reader = Exercise(
             "a list where a layer should be",
             NO_LAYER,
             partial(Reader, steps=lambda steps: nn.ModuleList([list(step) for step in steps])),
+        ),
+        Mistake(
+            "the dict in nn.ModuleList",
+            WITHOUT_NAMES,
+            partial(Reader, heads=lambda heads: nn.ModuleList(heads.values())),
+        ),
+        Mistake(
+            "a dict given to nn.ModuleList",
+            "whoever goes through a dict gets its keys, and these are strings: nn.ModuleList was "
+            "given the names and not the layers. Which container takes both?",
+            partial(Reader, heads=nn.ModuleList),
+        ),
+        *(
+            Mistake(
+                "a star too many",
+                "nn.ModuleList takes one argument, a list of layers; the star hands it each layer "
+                "as an argument of its own, as nn.Sequential wants them.",
+                partial(Reader, **{name: lambda layers: nn.ModuleList(*layers)}),
+            )
+            for name in ("blocks", "steps")
         ),
         Mistake(
             "super().__init__() left out",
@@ -420,6 +500,13 @@ reader = Exercise(
             "model was given is a plain list or dict again. What should the attribute be?",
             partial(Reader, blocks=lambda blocks: list(nn.ModuleList(blocks))),
             shows=unpacks,
+        ),
+        Mistake(
+            "pairs registered, in a plain list",
+            "each pair is a layer now, and knows its two. The list that holds the pairs is still "
+            "a plain one: does nn.Module look inside that to find them?",
+            partial(Reader, steps=lists_of_pairs),
+            shows=keeps_pairs_in_a_list,
         ),
         Mistake(
             "tuples in nn.ParameterList",
@@ -506,6 +593,26 @@ reader = Exercise(
             "the blocks do not get it. How do they?",
             Maskless,
             shows=loses_the_mask,
+        ),
+        Mistake(
+            "a mask of its own",
+            "all is registered, and with the mask of a triangle all is right. With another mask "
+            "nothing changes: does forward use the one that it is given?",
+            OwnMask,
+            shows=makes_its_own_mask,
+        ),
+        Mistake(
+            "other numbers in training",
+            "all is registered, and right after eval(). In train mode it computes something that "
+            "the model above does not: what was added that acts in training alone?",
+            Drops,
+            shows=differs_in_training,
+        ),
+        Mistake(
+            "not added",
+            "every layer is known, by its right name, and what comes out has changed. In the loop, "
+            "what the norm and the linear make of x was added to x. Is it still?",
+            NoResidual,
         ),
     ),
 )
