@@ -1,4 +1,4 @@
-"""What a model uses and does not know: parameters and layers that it never registered."""
+"""Whether a model has registered all the layers and parameters that it uses."""
 
 # Exported from lessons/03_sequential_vs_modulelist.md: edit that, then run `make lessons`.
 
@@ -163,8 +163,9 @@ def unregistered_leaves(model: nn.Module, loss: Float[Tensor, "..."]) -> list[Te
     """Tensors that get a gradient from this loss, and are none of `model.parameters()`.
 
     Wherever they hide: in globals, or made anew in forward. An input that wants a
-    gradient is one of them. A frozen parameter gets none and is not seen. ValueError
-    for a loss that carries no gradient.
+    gradient is one of them. Not seen: a frozen parameter, which gets none, and what hides behind
+    torch.utils.checkpoint with use_reentrant=True. ValueError for a loss that carries
+    no gradient.
     """
     if not loss.requires_grad:
         raise ValueError("the loss carries no gradient: nothing can be trained by it")
