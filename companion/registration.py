@@ -163,9 +163,9 @@ def unregistered_leaves(model: nn.Module, loss: Float[Tensor, "..."]) -> list[Te
     """Tensors that get a gradient from this loss, and are none of `model.parameters()`.
 
     Wherever they hide: in globals, or made anew in forward. An input that wants a
-    gradient is one of them. Not seen: a frozen parameter, which gets none, and what hides behind
-    torch.utils.checkpoint with use_reentrant=True. ValueError for a loss that carries
-    no gradient.
+    gradient is one of them. Not seen: a frozen parameter, which gets none, and
+    what is used under torch.utils.checkpoint with use_reentrant=True.
+    ValueError for a loss that carries no gradient.
     """
     if not loss.requires_grad:
         raise ValueError("the loss carries no gradient: nothing can be trained by it")

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils import parametrizations, prune
+from torch.utils.checkpoint import checkpoint
 from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel
 
 from companion.gpt import GPT, GPTConfig
@@ -598,3 +599,18 @@ def test_a_chain_of_many_steps_is_followed():
 def test_a_loss_without_a_gradient_is_refused():
     with pytest.raises(ValueError, match="carries no gradient"):
         unregistered_leaves(linear(), torch.ones(()))
+
+
+@pytest.mark.parametrize(("reentrant", "count"), [(False, 2), (True, 0)])
+def test_reentrant_checkpointing_hides_leaves(reentrant, count):
+    model, hidden = holding(None), linear()
+    x = model.own(torch.ones(1, 3))
+    loss = checkpoint(hidden, x, use_reentrant=reentrant).sum()
+    assert len(unregistered_leaves(model, loss)) == count
+
+
+@pytest.mark.parametrize("layer", [nn.Dropout(0.1), nn.BatchNorm1d(3, affine=False)])
+def test_layers_without_parameters_are_found_as_modules_alone(layer):
+    model = holding([layer])
+    assert not unregistered_parameters(model)
+    assert list(unregistered_modules(model)) == ["kept[0]"]
