@@ -3,13 +3,15 @@
 import contextlib
 import itertools
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-from companion.lab.bank import check
+from companion.lab.bank import check, lesson_03
 from companion.lab.exercise import CANNOT_READ, NOT_WRITTEN, RETURNED_NOTHING, Exercise, Mistake
 
 EXERCISES = vars(check)
@@ -116,7 +118,57 @@ def heads_in_front(q, k, v, n_head):
     return attend(*heads).permute(1, 2, 0, 3).flatten(2)
 
 
+class PairsInSequential(lesson_03.Reader):
+    """Each norm and linear in one nn.Sequential, which is called."""
+
+    def __init__(self, V, C, layers):
+        chained = lambda steps: nn.Sequential(*[nn.Sequential(*step) for step in steps])  # noqa: E731
+        super().__init__(V, C, layers, steps=chained)
+
+    def through(self, x, mask):
+        for block, step in zip(self.blocks, self.steps):
+            x = block(x, mask)
+            x = x + step(x)
+        return x
+
+
+REGISTERED = {"blocks": nn.ModuleList, "steps": lesson_03.listed, "heads": nn.ModuleDict}
+
+
+def mended_afterwards(V, C, layers):
+    model = lesson_03.Reader(V, C, layers, **lesson_03.HIDING)
+    for name in lesson_03.HIDING:
+        setattr(model, name, REGISTERED[name](getattr(model, name)))
+    return model
+
+
+class OneByOne(nn.Module):
+    """No container of PyTorch's at all: each layer is set under its number."""
+
+    def __init__(self, V, C, layers):
+        super().__init__()
+        self.wte, self.layers = nn.Embedding(V, C), layers
+        self.blocks, self.steps, self.heads = nn.Module(), nn.Module(), nn.Module()
+        for n in range(layers):
+            setattr(self.blocks, str(n), lesson_03.Mix(C))
+            setattr(self.steps, str(n), nn.Sequential(nn.LayerNorm(C), nn.Linear(C, C)))
+        self.heads.next, self.heads.before = nn.Linear(C, V), nn.Linear(C, V)
+
+    def forward(self, ids, mask):
+        x = self.wte(ids)
+        for n in map(str, range(self.layers)):
+            x = getattr(self.blocks, n)(x, mask)
+            x = x + getattr(self.steps, n)(x)
+        return {"before": self.heads.before(x), "next": self.heads.next(x)}
+
+
 RIGHT_IN_OTHER_WORDS = {
+    "reader": [
+        partial(lesson_03.Reader, blocks=lambda blocks: nn.Sequential(*blocks)),
+        PairsInSequential,
+        mended_afterwards,
+        OneByOne,
+    ],
     "lookup_as_product": [
         lambda ids, w: torch.einsum("btv,vc->btc", F.one_hot(ids, len(w)).float(), w),
         lambda ids, w: (F.one_hot(ids, len(w))[..., None] * w).sum(-2),
@@ -397,6 +449,133 @@ def test_a_mistake_that_raises_elsewhere_does_not_stop_the_search():
         Mistake("tripled", "one factor is a little too large", lambda x: x * 3),
     )
     assert grades(mistakes=mistakes).verdict(lambda x: x + x + x).startswith("tripled")
+
+
+def test_a_model_in_place_of_its_class_is_told_so():
+    verdict = EXERCISES["reader"].verdict(lesson_03.Reader(7, 4, 3))
+    assert verdict.startswith("give the class itself")
+
+
+def test_the_line_that_raised_in_a_class_is_shown():
+    class Breaks(nn.Module):
+        def __init__(self, V, C, layers):
+            super().__init__()
+            self.wte = nn.Embedding(V, C)
+
+        def forward(self, ids, mask):
+            return self.nowhere(ids)
+
+    assert "at: return self.nowhere(ids)" in EXERCISES["reader"].verdict(Breaks)
+
+
+def test_what_is_no_model_or_returns_no_logits_is_said():
+    verdict = EXERCISES["reader"].verdict
+    assert "expected a model, an nn.Module; this is a str" in verdict(lambda *sizes: "a model")
+
+    class Talks(lesson_03.Reader):
+        def forward(self, ids, mask):
+            return "logits"
+
+    assert "forward returned a str where logits should be" in verdict(Talks)
+
+
+def test_a_registered_model_that_trains_nothing_is_not_right():
+    def still(V, C, layers):
+        return lesson_03.Reader(V, C, layers).requires_grad_(False)
+
+    def half(V, C, layers):
+        model = lesson_03.Reader(V, C, layers)
+        model.blocks.requires_grad_(False)
+        return model
+
+    class Cut(lesson_03.Reader):
+        def through(self, x, mask):
+            return super().through(x, mask).detach()
+
+    assert "carries no gradient" in EXERCISES["reader"].verdict(still)
+    assert "parameters that get no gradient" in EXERCISES["reader"].verdict(half)
+    assert "parameters that get no gradient" in EXERCISES["reader"].verdict(Cut)
+
+
+class Steps(lesson_03.Reader):
+    """Right but for what `step` makes of x."""
+
+    def __init__(self, V, C, layers):
+        chained = lambda steps: nn.ModuleList([nn.Sequential(*step) for step in steps])  # noqa: E731
+        super().__init__(V, C, layers, steps=chained)
+
+    def through(self, x, mask):
+        for block, step in zip(self.blocks, self.steps):
+            x = step(block(x, mask))
+        return x
+
+
+def heads_in_a_list(V, C, layers):
+    return lesson_03.Reader(V, C, layers, heads=lambda heads: nn.ModuleList(heads.values()))
+
+
+class OneHeadAsDict(nn.Module):
+    def __init__(self, V, C, layers):
+        super().__init__()
+        self.heads = nn.ModuleList({"next": nn.Linear(C, V), "before": nn.Linear(C, V)})
+
+
+class Starred(nn.Module):
+    def __init__(self, V, C, layers):
+        super().__init__()
+        self.blocks = nn.ModuleList(*[lesson_03.Mix(C) for _ in range(layers)])
+
+
+class OwnTriangle(lesson_03.Reader):
+    def forward(self, ids, mask):
+        T = ids.shape[1]
+        return super().forward(ids, torch.tril(torch.ones(T, T)))
+
+
+class FirstFive(lesson_03.Reader):
+    def forward(self, ids, mask):
+        return super().forward(ids[:, :5], mask[:5, :5])
+
+
+class DropsInTraining(lesson_03.Reader):
+    def through(self, x, mask):
+        return super().through(F.dropout(x, 0.1, training=self.training), mask)
+
+
+READER_SAYS = {
+    heads_in_a_list: "the dict in nn.ModuleList",
+    OneHeadAsDict: "a dict given to nn.ModuleList",
+    Starred: "a star too many",
+    partial(lesson_03.Reader, steps=lambda x: nn.ModuleList(*x)): "a star too many",
+    partial(lesson_03.Reader, steps=nn.ModuleList): "a tuple where a layer should be",
+    partial(
+        lesson_03.Reader, steps=lambda x: [nn.ModuleList(pair) for pair in x]
+    ): "pairs registered, in a plain list",
+    partial(
+        lesson_03.Reader, steps=lambda x: tuple(nn.Sequential(*pair) for pair in x)
+    ): "pairs registered, in a plain list",
+    partial(lesson_03.Reader, steps=list): "the list of tuples still hides its layers",
+    Steps: "not added",
+    OwnTriangle: "a mask of its own",
+    lesson_03.Maskless: "the mask got lost",
+    DropsInTraining: "other numbers in training",
+    FirstFive: "not yet",
+}
+
+
+@pytest.mark.parametrize("number", range(len(READER_SAYS)))
+def test_what_readers_did_to_the_reader_gets_its_own_hint(number):
+    answer, said = list(READER_SAYS.items())[number]
+    verdict = EXERCISES["reader"].verdict(answer)
+    assert f"\n{said}: " in f"\n{verdict}", verdict
+
+
+def test_looking_at_a_model_leaves_no_hook_behind():
+    hooks = nn.modules.module._global_module_registration_hooks
+    before = dict(hooks)
+    EXERCISES["reader"].verdict(lesson_03.Reader)
+    EXERCISES["reader"].verdict(lambda *sizes: sizes[7])
+    assert dict(hooks) == before
 
 
 def test_what_cannot_be_read_is_said():

@@ -82,10 +82,20 @@ def test_every_piece_can_be_swapped():
         "norm": piece("norm", nn.LayerNorm),
         "init": piece("init", lambda model, layers: None),
         "residual": piece("residual", torch.add),
+        "keep": piece("keep", nn.ModuleList),
     }
     run = train(steps=2, text=ABC, width=16, heads=2, context=8, dropout=0.1, tie=False, **pieces)
     assert used == set(pieces)
     assert run.model.lm_head.weight is not run.model.wte.weight
+
+
+def test_blocks_in_a_plain_list_are_used_and_not_known():
+    torch.manual_seed(0)
+    toy = Toy(11, width=16, layers=3, heads=2, context=8, keep=list)
+    assert [type(toy.h), len(toy.h)] == [list, 3]
+    assert not [name for name, _ in toy.named_parameters() if name.startswith("h.")]
+    toy(ids_of(2, 8, 11)).sum().backward()
+    assert all(p.grad is not None for block in toy.h for p in block.parameters())
 
 
 def test_the_same_seed_gives_the_same_run_and_another_another():

@@ -3,12 +3,13 @@
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from textwrap import fill
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from companion.lab.comparing import first_difference, kind_of
 from companion.lab.running import Run
@@ -39,9 +40,10 @@ class Exercise:
 
     An answer is called on copies of each probe and compared with `reference`: structure, shape,
     dtype, values, and, where the reference carries a gradient, the gradient. NumPy arrays, lists
-    and numbers are read as tensors. A mistake that raises is known by its error
-    and by its values until then. `forbidden` maps
-    what must not be done to an argument ("aten::embedding on argument 2") to what is then said.
+    and numbers are read as tensors. A mistake that raises is known by its error, and by its values
+    until then. `forbidden` maps what must not be done to an argument ("aten::embedding on argument
+    2") to what is then said.
+    Where an answer makes a model, `look(answer, *probe)` makes it and returns what is compared.
     """
 
     reference: Callable[..., Any]
@@ -50,6 +52,7 @@ class Exercise:
     forbidden: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 5.0
     tolerance: float = 1e-4
+    look: Callable[..., Any] | None = None
 
     def __call__(self, answer: Any) -> None:
         """Print what the check found; `answer` should be a function, and may be anything."""
@@ -67,12 +70,14 @@ class Exercise:
             return f"{CANNOT_READ} ({type(error).__name__}: {_first_line(error)})"
 
     def _verdict(self, answer: Any) -> str:
-        wants = [Run.of(self.reference, probe, FIRST_USE) for probe in self.probes]
+        wants = [self._run(self.reference, probe, FIRST_USE) for probe in self.probes]
+        if self.look and isinstance(answer, nn.Module):
+            return "give the class itself, as in check.NAME(MyModel), not a model that it made"
         if not callable(answer):
             return f"give the function itself, as in check.NAME(my_function), not {kind_of(answer)}"
         runs = []
         for probe in self.probes:
-            run = Run.of(answer, probe, self.seconds)
+            run = self._run(answer, probe, self.seconds)
             if run.error or run.timed_out:
                 return (self._printed(runs or [run]) + self._trouble(runs, run, answer)).strip()
             if run.value is None or run.value is ...:
@@ -80,6 +85,9 @@ class Exercise:
                 return self._printed([run]) + (RETURNED_NOTHING if written else NOT_WRITTEN)
             runs.append(run)
         return self._printed(runs) + self._compared(runs, wants)
+
+    def _run(self, answer: Callable[..., Any], probe: tuple[Any, ...], seconds: float) -> Run:
+        return Run.of(partial(self.look, answer) if self.look else answer, probe, seconds)
 
     def _compared(self, runs: list[Run], wants: list[Run]) -> str:
         differences = [self._difference(run.value, want.value) for run, want in zip(runs, wants)]
@@ -105,7 +113,7 @@ class Exercise:
                 if told.value is not True:
                     return False
                 continue
-            wrong = Run.of(mistake.answer, run.probe, self.seconds)
+            wrong = self._run(mistake.answer, run.probe, self.seconds)
             if wrong.error or wrong.timed_out or self._difference(run.value, wrong.value):
                 return False
         return True
@@ -125,10 +133,10 @@ class Exercise:
 
     def _raises(self, mistake: Mistake, before: list[Run], run: Run) -> bool:
         """Whether it makes the same error here, and gave the same values on the inputs before."""
-        wrong = Run.of(mistake.answer, run.probe, self.seconds)
+        wrong = self._run(mistake.answer, run.probe, self.seconds)
         if repr(wrong.error) != repr(run.error):
             return False
-        earlier = [Run.of(mistake.answer, one.probe, self.seconds) for one in before]
+        earlier = [self._run(mistake.answer, one.probe, self.seconds) for one in before]
         return not any(
             wrong.error or self._difference(one.value, wrong.value)
             for one, wrong in zip(before, earlier)
@@ -201,7 +209,8 @@ def _first_line(error: BaseException) -> str:
 
 def _line_of(error: BaseException, answer: Any) -> str | None:
     """The line of the answer's own code that the error came out of."""
-    code = getattr(answer, "__code__", None)
+    makes = answer.__init__ if isinstance(answer, type) else answer
+    code = getattr(makes, "__code__", None)
     frames = traceback.extract_tb(error.__traceback__)
     return next((f.line for f in reversed(frames) if code and f.filename == code.co_filename), None)
 
