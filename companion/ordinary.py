@@ -39,9 +39,10 @@ class OrdinaryBPE:
         known = {} if known is None else known
         ids: list[int] = []
         for word in self._splitter.split(text):
-            if word not in known:
-                known[word] = self._encode_word(word.encode())
-            ids += known[word]
+            found = known.get(word)
+            if found is None:
+                found = known[word] = self._encode_word(word.encode())
+            ids += found
         return ids
 
     def _encode_word(self, word: bytes) -> list[int]:
