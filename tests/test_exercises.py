@@ -68,6 +68,13 @@ def batch_row_by_row(tokens, B, T, step):
     return windows[:, :T], windows[:, 1:]
 
 
+def one_for_two_by_probing(w1, b1, w2, b2):
+    """Feeds zeros to both layers for the bias, then each input number alone."""
+    bias = F.linear(F.linear(torch.zeros(w1.shape[1]), w1, b1), w2, b2)
+    columns = F.linear(F.linear(torch.eye(w1.shape[1]), w1, b1), w2, b2) - bias
+    return columns.T, bias
+
+
 RIGHT_IN_OTHER_WORDS = {
     "lookup_as_product": [
         lambda ids, w: torch.einsum("btv,vc->btc", F.one_hot(ids, len(w)).float(), w),
@@ -77,6 +84,13 @@ RIGHT_IN_OTHER_WORDS = {
         lambda ids, w: torch.eye(len(w))[ids] @ w,
         lambda ids, w: torch.stack([F.one_hot(row, len(w)).float() @ w for row in ids]),
         lambda ids, w: torch.zeros(*ids.shape, len(w)).scatter_(-1, ids[..., None], 1.0) @ w,
+    ],
+    "one_for_two": [
+        lambda w1, b1, w2, b2: (torch.einsum("om,mi->oi", w2, w1), F.linear(b1, w2, b2)),
+        lambda w1, b1, w2, b2: [(w1.T @ w2.T).T, b1 @ w2.T + b2],
+        lambda w1, b1, w2, b2: (w2 @ w1, (w2 * b1).sum(1) + b2),
+        lambda w1, b1, w2, b2: ((w2 @ w1).numpy(), (w2 @ b1[:, None] + b2[:, None])[:, 0].numpy()),
+        one_for_two_by_probing,
     ],
     "loss_of_a_batch": [
         lambda x, ids: F.cross_entropy(x[:, :-1].transpose(1, 2), ids[:, 1:]),
