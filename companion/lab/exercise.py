@@ -66,12 +66,12 @@ class Exercise:
             return f"{CANNOT_READ} ({type(error).__name__}: {_first_line(error)})"
 
     def _verdict(self, answer: Any) -> str:
-        wants = [Run.of(self.reference, probe, FIRST_USE) for probe in self.probes]
+        wants = [self._ours(self.reference, probe, FIRST_USE) for probe in self.probes]
         if not callable(answer):
             return f"give the function itself, as in check.NAME(my_function), not {kind_of(answer)}"
         runs = []
         for probe in self.probes:
-            run = Run.of(answer, probe, self.seconds)
+            run = self._run(answer, probe, self.seconds)
             if run.error or run.timed_out:
                 return (self._printed(runs or [run]) + self._trouble(run, answer)).strip()
             if run.value is None or run.value is ...:
@@ -79,6 +79,13 @@ class Exercise:
                 return self._printed([run]) + (RETURNED_NOTHING if written else NOT_WRITTEN)
             runs.append(run)
         return self._printed(runs) + self._compared(runs, wants)
+
+    def _run(self, answer: Callable[..., Any], probe: tuple[Any, ...], seconds: float) -> Run:
+        return Run.of(answer, probe, seconds)
+
+    def _ours(self, answer: Callable[..., Any], probe: tuple[Any, ...], seconds: float) -> Run:
+        """A run of the reference or of a mistake."""
+        return self._run(answer, probe, seconds)
 
     def _compared(self, runs: list[Run], wants: list[Run]) -> str:
         differences = [self._difference(run.value, want.value) for run, want in zip(runs, wants)]
@@ -104,7 +111,7 @@ class Exercise:
                 if told.value is not True:
                     return False
                 continue
-            wrong = Run.of(mistake.answer, run.probe, self.seconds)
+            wrong = self._ours(mistake.answer, run.probe, self.seconds)
             if wrong.error or wrong.timed_out or self._difference(run.value, wrong.value):
                 return False
         return True
@@ -123,7 +130,7 @@ class Exercise:
         return "\n".join([text + (f"\n    at: {line}" if line else ""), *known[:1]])
 
     def _raises(self, mistake: Mistake, run: Run) -> bool:
-        wrong = Run.of(mistake.answer, run.probe, self.seconds)
+        wrong = self._ours(mistake.answer, run.probe, self.seconds)
         return repr(wrong.error) == repr(run.error)
 
     def _way_round(self, runs: list[Run]) -> str | None:

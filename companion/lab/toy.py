@@ -4,7 +4,7 @@ Its names and layout are GPT-2's (lesson 13 builds the real one), so that an exp
 can be repeated at GPT-2's own sizes: `Toy(50257, width=768, layers=12, heads=12, context=1024)`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import sqrt
 
 import torch
@@ -42,12 +42,27 @@ def add(x: Tensor, branch: Tensor) -> Tensor:
     return x + branch
 
 
+SITES = ("embeddings", "weights", "attention", "mlp")  # GPT-2's dropout, in forward's order
+
+
+def at_sites(dropout: float | Mapping[str, float]) -> dict[str, float]:
+    """The dropout of each site; a number is meant for all but the attention weights."""
+    if not isinstance(dropout, Mapping):
+        dropout = {site: dropout for site in SITES if site != "weights"}
+    if strange := set(dropout) - set(SITES):
+        raise ValueError(f"{min(strange)!r} is no site of dropout; they are {', '.join(SITES)}")
+    return {site: dropout.get(site, 0.0) for site in SITES}
+
+
 class ToyAttention(nn.Module):
     """Causal self-attention with `heads` heads, made of the pieces it is given."""
 
-    def __init__(self, width: int, heads: int, scores: Callable, mask: Callable) -> None:
+    def __init__(
+        self, width: int, heads: int, scores: Callable, mask: Callable, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.heads, self.scores, self.mask = heads, scores, mask
+        self.drop = nn.Dropout(dropout)
         self.c_attn = nn.Linear(width, 3 * width)
         self.c_proj = nn.Linear(width, width)
 
@@ -56,7 +71,7 @@ class ToyAttention(nn.Module):
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # 3 x (B, nh, T, hs)
         scores = self.scores(q, k)  # (B, nh, T, T)
         mask = self.mask(x.shape[1]).to(x.device)
-        weights = scores.masked_fill(~mask, -torch.inf).softmax(-1)
+        weights = self.drop(scores.masked_fill(~mask, -torch.inf).softmax(-1))
         return self.c_proj((weights @ v).transpose(1, 2).flatten(2))  # (B, T, C)
 
 
@@ -81,16 +96,17 @@ class ToyBlock(nn.Module):
         attention: nn.Module,
         norm: Callable[[int], nn.Module],
         residual: Callable,
-        dropout: float,
+        dropout: Mapping[str, float],
     ) -> None:
         super().__init__()
         self.ln_1, self.attn = norm(width), attention
         self.ln_2, self.mlp = norm(width), ToyMLP(width)
-        self.residual, self.drop = residual, nn.Dropout(dropout)
+        self.residual = residual
+        self.attn_drop, self.mlp_drop = (nn.Dropout(dropout[at]) for at in ("attention", "mlp"))
 
     def forward(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B T C"]:
-        x = self.residual(x, self.drop(self.attn(self.ln_1(x))))
-        return self.residual(x, self.drop(self.mlp(self.ln_2(x))))
+        x = self.residual(x, self.attn_drop(self.attn(self.ln_1(x))))
+        return self.residual(x, self.mlp_drop(self.mlp(self.ln_2(x))))
 
 
 class Toy(nn.Module):
@@ -98,7 +114,8 @@ class Toy(nn.Module):
 
     The pieces: `scores(q, k)`, `mask(T)` (True: may look), `norm(width)` makes a layer,
     `init(model, layers)` fills the weights in place, `residual(x, branch)`, `dropout` after the
-    embeddings and every branch, `tie` shares the weight of `wte` and `lm_head`.
+    embeddings and every branch, or one for each of SITES by name ({"weights": 0.1}: of attention),
+    `tie` shares the weight of `wte` and `lm_head`.
     """
 
     def __init__(
@@ -114,19 +131,19 @@ class Toy(nn.Module):
         norm: Callable[[int], nn.Module] = nn.LayerNorm,
         init: Callable[[nn.Module, int], None] = gpt2_init,
         residual: Callable[[Tensor, Tensor], Tensor] = add,
-        dropout: float = 0.0,
+        dropout: float | Mapping[str, float] = 0.0,
         tie: bool = True,
     ) -> None:
         super().__init__()
         if width % heads:
             raise ValueError(f"width={width} is not divisible by heads={heads}")
-        self.context = context
+        self.context, rates = context, at_sites(dropout)
         self.wte, self.wpe = nn.Embedding(vocab, width), nn.Embedding(context, width)
-        self.drop = nn.Dropout(dropout)
-        self.h = nn.ModuleList(
-            ToyBlock(width, ToyAttention(width, heads, scores, mask), norm, residual, dropout)
-            for _ in range(layers)
+        self.drop = nn.Dropout(rates["embeddings"])
+        attentions = (
+            ToyAttention(width, heads, scores, mask, rates["weights"]) for _ in range(layers)
         )
+        self.h = nn.ModuleList(ToyBlock(width, attn, norm, residual, rates) for attn in attentions)
         self.ln_f = norm(width)
         self.lm_head = nn.Linear(width, vocab, bias=False)
         if tie:

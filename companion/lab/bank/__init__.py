@@ -2,10 +2,11 @@
 
 from types import SimpleNamespace
 
-from companion.lab.bank import lesson_01, lesson_07, lesson_14
+from companion.lab.bank import lesson_01, lesson_05, lesson_07, lesson_14
 
 check = SimpleNamespace(
     lookup_as_product=lesson_01.lookup_as_product,
+    dropout=lesson_05.dropout,
     loss_of_a_batch=lesson_07.loss_of_a_batch,
     batch_of_a_text=lesson_14.batch_of_a_text,
 )
