@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from companion.lab.bank import check
 from companion.lab.exercise import CANNOT_READ, NOT_WRITTEN, RETURNED_NOTHING, Exercise, Mistake
+from companion.masks import causal_mask
 
 EXERCISES = vars(check)
 MISTAKES = [(name, mistake) for name, ex in EXERCISES.items() for mistake in ex.mistakes]
@@ -68,6 +69,27 @@ def batch_row_by_row(tokens, B, T, step):
     return windows[:, :T], windows[:, 1:]
 
 
+def row_by_row(scores, block_size):
+    weights = torch.zeros_like(scores)
+    for i in range(scores.shape[-1]):
+        weights[..., i, : i + 1] = scores[..., i, : i + 1].softmax(-1)
+    return weights
+
+
+def by_hand(scores, block_size):
+    places = torch.arange(scores.shape[-1])
+    hidden = places > places[:, None]
+    top = scores.masked_fill(hidden, -torch.inf).amax(-1, keepdim=True)
+    exps = (scores - top).exp().masked_fill(hidden, 0)
+    return exps / exps.sum(-1, keepdim=True)
+
+
+def cut(scores, block_size, last=False):
+    tril, T = torch.tril(torch.ones(block_size, block_size)), scores.shape[-1]
+    tril = tril[-T:, -T:] if last else tril[:T, :T]
+    return F.softmax(scores.masked_fill(tril == 0, float("-inf")), dim=-1)
+
+
 RIGHT_IN_OTHER_WORDS = {
     "lookup_as_product": [
         lambda ids, w: torch.einsum("btv,vc->btc", F.one_hot(ids, len(w)).float(), w),
@@ -90,6 +112,29 @@ RIGHT_IN_OTHER_WORDS = {
             x.flatten(0, 1), F.pad(ids[:, 1:], (0, 1), value=-100).flatten()
         ),
         loop_logits,
+    ],
+    "causal_weights": [
+        cut,
+        lambda scores, block_size: cut(scores, block_size, last=True),
+        lambda scores, block_size: cut(scores, scores.shape[-1]),
+        lambda scores, block_size: scores.masked_fill(~causal_mask(scores.shape[-1]), -1e9).softmax(
+            -1
+        ),
+        lambda scores, block_size: scores.masked_fill(
+            ~causal_mask(scores.shape[-1]), torch.finfo(scores.dtype).min
+        ).softmax(-1),
+        lambda scores, block_size: torch.where(
+            causal_mask(scores.shape[-1])[None, None], scores, -torch.inf
+        ).softmax(-1),
+        lambda scores, block_size: (
+            scores + torch.full(scores.shape[-2:], -torch.inf).triu(1)
+        ).softmax(-1),
+        lambda scores, block_size: (scores + causal_mask(scores.shape[-1]).float().log()).softmax(
+            -1
+        ),
+        lambda scores, block_size: cut(scores, block_size).numpy(),
+        row_by_row,
+        by_hand,
     ],
     "batch_of_a_text": [
         lambda tokens, B, T, step: [

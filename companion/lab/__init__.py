@@ -2,6 +2,7 @@
 
 from companion.lab.asking import predict, reveal
 from companion.lab.bank import check
+from companion.lab.mapping import draw_map, maps
 from companion.lab.plots import bars, draw_bars, grid, plot
 from companion.lab.progress import progress
 from companion.lab.ready import ready
@@ -22,9 +23,11 @@ __all__ = [
     "check",
     "corpus",
     "draw_bars",
+    "draw_map",
     "gpt2_init",
     "grid",
     "held_out_loss",
+    "maps",
     "plot",
     "predict",
     "progress",

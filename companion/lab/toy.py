@@ -22,6 +22,11 @@ def past_only(T: int) -> Bool[Tensor, "T T"]:
     return torch.ones(T, T, dtype=torch.bool).tril()
 
 
+def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
+    """Weights (B, nh, T, T) over the keys that the mask (T, T) lets a query look at."""
+    return scores.masked_fill(~mask, -torch.inf).softmax(-1)
+
+
 def gpt2_init(model: nn.Module, layers: int) -> None:
     """GPT-2's: normal 0.02, positions 0.01, biases 0, output projections / sqrt(2 layers)."""
     for name, parameter in model.named_parameters():
@@ -45,9 +50,11 @@ def add(x: Tensor, branch: Tensor) -> Tensor:
 class ToyAttention(nn.Module):
     """Causal self-attention with `heads` heads, made of the pieces it is given."""
 
-    def __init__(self, width: int, heads: int, scores: Callable, mask: Callable) -> None:
+    def __init__(
+        self, width: int, heads: int, scores: Callable, mask: Callable, weights: Callable
+    ) -> None:
         super().__init__()
-        self.heads, self.scores, self.mask = heads, scores, mask
+        self.heads, self.scores, self.mask, self.weights = heads, scores, mask, weights
         self.c_attn = nn.Linear(width, 3 * width)
         self.c_proj = nn.Linear(width, width)
 
@@ -56,7 +63,7 @@ class ToyAttention(nn.Module):
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # 3 x (B, nh, T, hs)
         scores = self.scores(q, k)  # (B, nh, T, T)
         mask = self.mask(x.shape[1]).to(x.device)
-        weights = scores.masked_fill(~mask, -torch.inf).softmax(-1)
+        weights = self.weights(scores, mask)  # (B, nh, T, T)
         return self.c_proj((weights @ v).transpose(1, 2).flatten(2))  # (B, T, C)
 
 
@@ -96,9 +103,9 @@ class ToyBlock(nn.Module):
 class Toy(nn.Module):
     """A GPT from ids (B, T) to logits (B, T, V); T may be anything up to `context`.
 
-    The pieces: `scores(q, k)`, `mask(T)` (True: may look), `norm(width)` makes a layer,
-    `init(model, layers)` fills the weights in place, `residual(x, branch)`, `dropout` after the
-    embeddings and every branch, `tie` shares the weight of `wte` and `lm_head`.
+    The pieces: `scores(q, k)`, `mask(T)` (True: may look), `weights(scores, mask)`, `norm(width)`
+    makes a layer, `init(model, layers)` fills the weights in place, `residual(x, branch)`,
+    `dropout` after the embeddings and every branch, `tie` shares the weight of `wte` and `lm_head`.
     """
 
     def __init__(
@@ -111,6 +118,7 @@ class Toy(nn.Module):
         context: int = 64,
         scores: Callable[[Tensor, Tensor], Tensor] = scaled_scores,
         mask: Callable[[int], Tensor] = past_only,
+        weights: Callable[[Tensor, Tensor], Tensor] = masked_softmax,
         norm: Callable[[int], nn.Module] = nn.LayerNorm,
         init: Callable[[nn.Module, int], None] = gpt2_init,
         residual: Callable[[Tensor, Tensor], Tensor] = add,
@@ -124,7 +132,13 @@ class Toy(nn.Module):
         self.wte, self.wpe = nn.Embedding(vocab, width), nn.Embedding(context, width)
         self.drop = nn.Dropout(dropout)
         self.h = nn.ModuleList(
-            ToyBlock(width, ToyAttention(width, heads, scores, mask), norm, residual, dropout)
+            ToyBlock(
+                width,
+                ToyAttention(width, heads, scores, mask, weights),
+                norm,
+                residual,
+                dropout,
+            )
             for _ in range(layers)
         )
         self.ln_f = norm(width)
