@@ -77,6 +77,7 @@ def test_every_piece_can_be_swapped():
     pieces = {
         "scores": piece("scores", lambda q, k: q @ k.mT),
         "mask": piece("mask", lambda T: torch.ones(T, T, dtype=torch.bool).tril()),
+        "weights": piece("weights", lambda scores, mask: scores.softmax(-1) * mask),
         "norm": piece("norm", nn.LayerNorm),
         "init": piece("init", lambda model, layers: None),
         "residual": piece("residual", torch.add),
