@@ -255,7 +255,7 @@ def test_maps_give_each_name_a_panel():
         patch.setattr(mapping, "show_figure", lambda figure, alt: figures.append(figure))
         lab.maps(named, title="t", x="x", y="y", alt=ALT, columns=3)
     panels = [axes for axes in figures[0].axes if axes.get_visible()]
-    assert [axes.get_title() for axes in panels] == list("abcd")
+    assert [axes.get_title("left") for axes in panels] == list("abcd")
     assert all((cells_of(axes)[~np.eye(3, dtype=bool)] == 1).all() for axes in panels)
 
 
