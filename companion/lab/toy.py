@@ -4,7 +4,7 @@ Its names and layout are GPT-2's (lesson 13 builds the real one), so that an exp
 can be repeated at GPT-2's own sizes: `Toy(50257, width=768, layers=12, heads=12, context=1024)`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from math import sqrt
 
 import torch
@@ -27,6 +27,16 @@ def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
     return scores.masked_fill(~mask, -torch.inf).softmax(-1)
 
 
+def split_heads(x: Float[Tensor, "B T C"], heads: int) -> Float[Tensor, "B nh T hs"]:
+    """Each head gets its own channels of every position."""
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def merge_heads(x: Float[Tensor, "B nh T hs"]) -> Float[Tensor, "B T C"]:
+    """Each position's heads side by side."""
+    return x.transpose(1, 2).flatten(2)
+
+
 def gpt2_init(model: nn.Module, layers: int) -> None:
     """GPT-2's: normal 0.02, positions 0.01, biases 0, output projections / sqrt(2 layers)."""
     for name, parameter in model.named_parameters():
@@ -47,24 +57,46 @@ def add(x: Tensor, branch: Tensor) -> Tensor:
     return x + branch
 
 
+SITES = ("embeddings", "weights", "attention", "mlp")  # GPT-2's dropout, in forward's order
+
+
+def at_sites(dropout: float | Mapping[str, float]) -> dict[str, float]:
+    """The dropout of each site; a number is meant for all but the attention weights."""
+    if not isinstance(dropout, Mapping):
+        dropout = {site: dropout for site in SITES if site != "weights"}
+    if strange := set(dropout) - set(SITES):
+        raise ValueError(f"{min(strange)!r} is no site of dropout; they are {', '.join(SITES)}")
+    return {site: dropout.get(site, 0.0) for site in SITES}
+
+
 class ToyAttention(nn.Module):
     """Causal self-attention with `heads` heads, made of the pieces it is given."""
 
     def __init__(
-        self, width: int, heads: int, scores: Callable, mask: Callable, weights: Callable
+        self,
+        width: int,
+        heads: int,
+        *,
+        scores: Callable[[Tensor, Tensor], Tensor] = scaled_scores,
+        mask: Callable[[int], Tensor] = past_only,
+        weights: Callable[[Tensor, Tensor], Tensor] = masked_softmax,
+        split: Callable[[Tensor, int], Tensor] = split_heads,
+        merge: Callable[[Tensor], Tensor] = merge_heads,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.heads, self.scores, self.mask, self.weights = heads, scores, mask, weights
+        self.split, self.merge = split, merge
+        self.drop = nn.Dropout(dropout)
         self.c_attn = nn.Linear(width, 3 * width)
         self.c_proj = nn.Linear(width, width)
 
     def forward(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B T C"]:
-        qkv = self.c_attn(x).unflatten(-1, (3, self.heads, -1))  # (B, T, 3, nh, hs)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # 3 x (B, nh, T, hs)
-        scores = self.scores(q, k)  # (B, nh, T, T)
+        parts = self.c_attn(x).chunk(3, dim=-1)  # 3 x (B, T, C), cut out of (B, T, 3C)
+        q, k, v = (self.split(part, self.heads) for part in parts)  # 3 x (B, nh, T, hs)
         mask = self.mask(x.shape[1]).to(x.device)
-        weights = self.weights(scores, mask)  # (B, nh, T, T)
-        return self.c_proj((weights @ v).transpose(1, 2).flatten(2))  # (B, T, C)
+        weights = self.drop(self.weights(self.scores(q, k), mask))  # (B, nh, T, T)
+        return self.c_proj(self.merge(weights @ v))  # (B, T, C)
 
 
 class ToyMLP(nn.Module):
@@ -88,24 +120,28 @@ class ToyBlock(nn.Module):
         attention: nn.Module,
         norm: Callable[[int], nn.Module],
         residual: Callable,
-        dropout: float,
+        dropout: Mapping[str, float],
     ) -> None:
         super().__init__()
         self.ln_1, self.attn = norm(width), attention
         self.ln_2, self.mlp = norm(width), ToyMLP(width)
-        self.residual, self.drop = residual, nn.Dropout(dropout)
+        self.residual = residual
+        self.attn_drop, self.mlp_drop = (nn.Dropout(dropout[at]) for at in ("attention", "mlp"))
 
     def forward(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B T C"]:
-        x = self.residual(x, self.drop(self.attn(self.ln_1(x))))
-        return self.residual(x, self.drop(self.mlp(self.ln_2(x))))
+        x = self.residual(x, self.attn_drop(self.attn(self.ln_1(x))))
+        return self.residual(x, self.mlp_drop(self.mlp(self.ln_2(x))))
 
 
 class Toy(nn.Module):
     """A GPT from ids (B, T) to logits (B, T, V); T may be anything up to `context`.
 
-    The pieces: `scores(q, k)`, `mask(T)` (True: may look), `weights(scores, mask)`, `norm(width)`
-    makes a layer, `init(model, layers)` fills the weights in place, `residual(x, branch)`,
-    `dropout` after the embeddings and every branch, `tie` shares the weight of `wte` and `lm_head`.
+    The pieces: `norm(width)` makes a layer, `init(model, layers)` fills the weights in place,
+    `residual(x, branch)`, `keep(blocks)` is what holds the list of blocks, `tie` shares the weight
+    of `wte` and `lm_head`. `dropout` after the embeddings and every branch, or one for each of
+    SITES by name ({"weights": 0.1}: of attention). And those of attention: `scores(q, k)`,
+    `mask(T)` (True: may look), `weights(scores, mask)`, `split(x, heads)` to (B, nh, T, hs) and
+    `merge(y)` back.
     """
 
     def __init__(
@@ -116,31 +152,26 @@ class Toy(nn.Module):
         layers: int = 2,
         heads: int = 4,
         context: int = 64,
-        scores: Callable[[Tensor, Tensor], Tensor] = scaled_scores,
-        mask: Callable[[int], Tensor] = past_only,
-        weights: Callable[[Tensor, Tensor], Tensor] = masked_softmax,
         norm: Callable[[int], nn.Module] = nn.LayerNorm,
         init: Callable[[nn.Module, int], None] = gpt2_init,
         residual: Callable[[Tensor, Tensor], Tensor] = add,
-        dropout: float = 0.0,
+        dropout: float | Mapping[str, float] = 0.0,
         tie: bool = True,
+        keep: Callable[[list[nn.Module]], Iterable[nn.Module]] = nn.ModuleList,
+        **attention: Callable,
     ) -> None:
         super().__init__()
         if width % heads:
             raise ValueError(f"width={width} is not divisible by heads={heads}")
-        self.context = context
+        self.context, rates = context, at_sites(dropout)
         self.wte, self.wpe = nn.Embedding(vocab, width), nn.Embedding(context, width)
-        self.drop = nn.Dropout(dropout)
-        self.h = nn.ModuleList(
-            ToyBlock(
-                width,
-                ToyAttention(width, heads, scores, mask, weights),
-                norm,
-                residual,
-                dropout,
-            )
+        self.drop = nn.Dropout(rates["embeddings"])
+        attention |= {"dropout": rates["weights"]}
+        blocks = [
+            ToyBlock(width, ToyAttention(width, heads, **attention), norm, residual, rates)
             for _ in range(layers)
-        )
+        ]
+        self.h = keep(blocks)
         self.ln_f = norm(width)
         self.lm_head = nn.Linear(width, vocab, bias=False)
         if tie:
