@@ -2,7 +2,7 @@
 
 from companion.lab.asking import predict, reveal
 from companion.lab.bank import check
-from companion.lab.plots import bars, draw_bars, grid, plot
+from companion.lab.plots import bars, draw_bars, grid, panels, plot
 from companion.lab.progress import progress
 from companion.lab.ready import ready
 from companion.lab.records import benchmark, recorded
@@ -25,6 +25,7 @@ __all__ = [
     "gpt2_init",
     "grid",
     "held_out_loss",
+    "panels",
     "plot",
     "predict",
     "progress",
