@@ -77,7 +77,7 @@ def panels(
             _ticks(axes, scales, xticks, None)
         for axes in places[len(measures) :]:
             axes.set_axis_off()
-        for axes in places[len(measures) - 2 : len(measures)]:
+        for axes in places[max(0, len(measures) - 2) : len(measures)]:
             axes.set_xlabel(x)
             axes.tick_params(labelbottom=True)
         names = figure.legend(
