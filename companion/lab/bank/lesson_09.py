@@ -53,6 +53,17 @@ def _sqrt_of_a_size(q: Tensor, k: Tensor, n_head: int) -> Tensor:
     return _raw(q, k, n_head) / torch.sqrt(q.shape[-1] // n_head)
 
 
+def _three_axes(q: Tensor, k: Tensor, n_head: int) -> Tensor:
+    _B, _T, C = split_heads(q, n_head).shape
+    return _raw(q, k, n_head) / sqrt(C)
+
+
+def _in_place(q: Tensor, k: Tensor, n_head: int) -> Tensor:
+    q = split_heads(q, n_head)
+    q /= sqrt(q.shape[-1])
+    return (q @ split_heads(k, n_head).mT).softmax(-1)
+
+
 def _masked(q: Tensor, k: Tensor, n_head: int) -> Tensor:
     scores = _raw(q, k, n_head) / _root(q, n_head)
     past = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
@@ -113,6 +124,10 @@ ROUND = (
     "a root was rounded to a whole number: right only where head_size is a perfect square. What "
     "does int, round, isqrt or // throw away?"
 )
+TWICE_CUT = (
+    "once q was cut into heads, its last axis counts one head's numbers, and no longer all. Print "
+    "the size that you divide by the number of heads."
+)
 MERGED = (
     "each query came back with one row of weights. There should be one for each head: which of the "
     "two forms of q and k has an axis for them?"
@@ -158,6 +173,16 @@ attention_weights = Exercise(
             "more heads make more scores, and each is a sum over fewer numbers. Which size counts "
             "the numbers in one sum?",
             _divided_by(lambda q, k, n_head: sqrt(n_head)),
+        ),
+        Mistake(
+            "head_size divided by the number of heads once more",
+            TWICE_CUT,
+            _divided_by(lambda q, k, n_head: sqrt(q.shape[-1] // n_head // n_head)),
+        ),
+        Mistake(
+            "head_size divided by the number of heads once more",
+            TWICE_CUT,
+            _divided_by(lambda q, k, n_head: sqrt(q.shape[-1] / n_head / n_head)),
         ),
         Mistake(
             "divided by the root of the number of keys",
@@ -264,6 +289,18 @@ attention_weights = Exercise(
             "a product of matrices pairs the last axis on its left with the last but one on its "
             "right. Which axis of k stands there, and which should?",
             _swapped(lambda k: k),
+        ),
+        Mistake(
+            "three names for four axes",
+            "after split_heads there is one axis more than before. Which size did you want to "
+            "read, and on which axis does it stand now?",
+            _three_axes,
+        ),
+        Mistake(
+            "q changed in place",
+            "the heads of q are the same memory as the caller's q, which is being trained. Make a "
+            "new tensor of what you divide.",
+            _in_place,
         ),
         Mistake(
             "torch.sqrt of a size",
