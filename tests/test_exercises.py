@@ -91,6 +91,20 @@ RIGHT_IN_OTHER_WORDS = {
         ),
         loop_logits,
     ],
+    "token_probabilities": [
+        lambda x, t, k: (
+            x.softmax(-1)
+            .pow(1 / t)
+            .mul(x >= x.topk(k).values[:, -1:])
+            .div(x.softmax(-1).pow(1 / t).mul(x >= x.topk(k).values[:, -1:]).sum(-1, keepdim=True))
+        ),
+        lambda x, t, k: torch.zeros_like(x).scatter(
+            -1, x.topk(k).indices, (x.topk(k).values / t).softmax(-1)
+        ),
+        lambda x, t, k: (
+            (x / t).where(x.argsort(-1, descending=True).argsort(-1) < k, -torch.inf).softmax(-1)
+        ),
+    ],
     "batch_of_a_text": [
         lambda tokens, B, T, step: [
             x[: (len(tokens) - 1) // (B * T) * B * T].view(-1, B, T)[

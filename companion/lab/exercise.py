@@ -39,7 +39,8 @@ class Exercise:
 
     An answer is called on copies of each probe and compared with `reference`: structure, shape,
     dtype, values, and, where the reference carries a gradient, the gradient. NumPy arrays, lists
-    and numbers are read as tensors. A mistake that raises is known by its error. `forbidden` maps
+    and numbers are read as tensors. A mistake that raises is known by its error
+    and by its values until then. `forbidden` maps
     what must not be done to an argument ("aten::embedding on argument 2") to what is then said.
     """
 
@@ -73,7 +74,7 @@ class Exercise:
         for probe in self.probes:
             run = Run.of(answer, probe, self.seconds)
             if run.error or run.timed_out:
-                return (self._printed(runs or [run]) + self._trouble(run, answer)).strip()
+                return (self._printed(runs or [run]) + self._trouble(runs, run, answer)).strip()
             if run.value is None or run.value is ...:
                 written = _has_body(answer) or runs
                 return self._printed([run]) + (RETURNED_NOTHING if written else NOT_WRITTEN)
@@ -112,19 +113,26 @@ class Exercise:
     def _difference(self, got: Any, want: Any) -> str | None:
         return first_difference(got, want, self.tolerance)
 
-    def _trouble(self, run: Run, answer: Any) -> str:
+    def _trouble(self, before: list[Run], run: Run, answer: Any) -> str:
         if run.timed_out:
             return f"still running after {self.seconds:g} s: is there a loop that never ends?"
         if isinstance(run.error, NotImplementedError):
             return NOT_WRITTEN
         text = f"it raised {type(run.error).__name__}: {_first_line(run.error)}"
         line = _line_of(run.error, answer)
-        known = [f"{m.name}: {m.hint}" for m in self.mistakes if self._raises(m, run)]
+        known = [f"{m.name}: {m.hint}" for m in self.mistakes if self._raises(m, before, run)]
         return "\n".join([text + (f"\n    at: {line}" if line else ""), *known[:1]])
 
-    def _raises(self, mistake: Mistake, run: Run) -> bool:
+    def _raises(self, mistake: Mistake, before: list[Run], run: Run) -> bool:
+        """Whether it makes the same error here, and gave the same values on the inputs before."""
         wrong = Run.of(mistake.answer, run.probe, self.seconds)
-        return repr(wrong.error) == repr(run.error)
+        if repr(wrong.error) != repr(run.error):
+            return False
+        earlier = [Run.of(mistake.answer, one.probe, self.seconds) for one in before]
+        return not any(
+            wrong.error or self._difference(one.value, wrong.value)
+            for one, wrong in zip(before, earlier)
+        )
 
     def _way_round(self, runs: list[Run]) -> str | None:
         return next((self.forbidden[op] for op in runs[0].operations if op in self.forbidden), None)
