@@ -29,7 +29,7 @@ _young = re.compile(
     + "".join("-".join(chr(int(end, 16)) for end in span.split("-")) for span in YOUNG.split())
     + "]"
 )
-# The same pattern for texts that are ASCII, where Python's own `re` takes half the time.
+# The same pattern for ASCII texts, where Python's own `re` takes half the time.
 GPT2_IN_ASCII = re.compile(
     r"'(?:[sdmt]|ll|ve|re)| ?[A-Za-z]++| ?[0-9]++| ?[^\sA-Za-z0-9]++"
     r"|\s++$|\s+(?!\S)|\s",
