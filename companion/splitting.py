@@ -2,7 +2,7 @@
 
 # Exported from lessons/06_bpe_tokenizer.md: edit that, then run `make lessons`.
 
-__all__ = ["GPT2_PATTERN", "NAMELESS", "YOUNG", "Splitter", "cut_at"]
+__all__ = ["GPT2_IN_ASCII", "GPT2_PATTERN", "NAMELESS", "YOUNG", "Splitter", "cut_at"]
 
 import re
 from collections import Counter
@@ -28,6 +28,12 @@ _young = re.compile(
     "["
     + "".join("-".join(chr(int(end, 16)) for end in span.split("-")) for span in YOUNG.split())
     + "]"
+)
+# The same pattern for ASCII texts, where Python's own `re` takes half the time.
+GPT2_IN_ASCII = re.compile(
+    r"'(?:[sdmt]|ll|ve|re)| ?[A-Za-z]++| ?[0-9]++| ?[^\sA-Za-z0-9]++"
+    r"|\s++$|\s+(?!\S)|\s",
+    re.ASCII,
 )
 NAMELESS = "\uffff"  # a code point that will never be a character
 
@@ -55,7 +61,7 @@ class Splitter:
         if _has_young(text):
             words = list(self._words(text))
         else:  # all at once is faster
-            words = self._pattern.findall(text)
+            words = self._for(text).findall(text)
         self._nothing_lost(sum(map(len, words)), text)
         return words
 
@@ -67,9 +73,13 @@ class Splitter:
 
     def _words(self, text: str) -> Iterator[str]:
         if not _has_young(text):
-            return map(regex.Match.group, self._pattern.finditer(text))
+            return (found.group() for found in self._for(text).finditer(text))
         spans = self._pattern.finditer(_young.sub(NAMELESS, text))
         return (text[slice(*span.span())] for span in spans)
+
+    def _for(self, text: str) -> re.Pattern | regex.Pattern:
+        gpt2s = self._pattern.pattern == GPT2_PATTERN
+        return GPT2_IN_ASCII if gpt2s and text.isascii() else self._pattern
 
     def _nothing_lost(self, length: int, text: str) -> None:
         if length != len(text):

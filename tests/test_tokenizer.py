@@ -248,6 +248,12 @@ def test_the_pattern_cuts_as_gpt2s_own_does(text):
         assert Splitter(GPT2_PATTERN).split(text) == regex.findall(RELEASED, text)
 
 
+@given(text=st.text(st.characters(codec="ascii"), max_size=60))
+@settings(max_examples=300, deadline=None)
+def test_the_pattern_for_ascii_cuts_as_the_other(text):
+    assert splitting.GPT2_IN_ASCII.findall(text) == regex.findall(GPT2_PATTERN, text)
+
+
 def test_every_code_point_is_of_tiktokens_kind():
     """Behind a letter: one word where it is a letter, and two where it is none."""
     every = [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000]

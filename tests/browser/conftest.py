@@ -143,6 +143,13 @@ class Lab:
         starred.first.wait_for()
         expect(starred).to_have_count(0, timeout=240 * SECONDS)
 
+    def until_all_run(self) -> None:
+        """The same for a whole notebook. A cell's star may go a moment before its number comes."""
+        self.until_run()
+        code = self.page.locator(".jp-Notebook:visible .jp-CodeCell .jp-InputArea-prompt")
+        numbered = code.filter(has_text=re.compile(r"\[\d+\]"))
+        expect(numbered).to_have_count(code.count())
+
     def save(self, path: str) -> NotebookNode:
         """Press Ctrl-S, wait for the server's word, and read a notebook."""
         with self.page.expect_response(_is_saved):
@@ -215,5 +222,5 @@ def worked(browser, front_door, course, lesson) -> Iterator[Lab]:
             lab.said.append(option.inner_text())
             option.click()
         lab.menu("Run", "Run All Cells")
-        lab.until_run()
+        lab.until_all_run()
         yield lab
