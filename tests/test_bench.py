@@ -194,6 +194,28 @@ def test_marked_cells_of_a_grid_get_a_frame_each():
     assert frames == [(1, 0), (2, 2)]  # (column, row)
 
 
+def test_bars_in_groups_stand_under_the_name_of_their_group():
+    figures = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plots, "show_figure", lambda figure, alt: figures.append(figure))
+        lab.bars({"a": 1.0, "g": {"b": 2.0, "c": 3.0}}, title="t", x="x", alt=ALT)
+    axes = figures[0].axes[0]
+    assert [bar.get_width() for bar in axes.patches] == [1, 2, 3]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["a", "g", "b", "c"]
+    assert [tick.get_fontweight() == "bold" for tick in axes.get_yticklabels()] == [0, 1, 0, 0]
+    middles = [bar.get_y() + bar.get_height() / 2 for bar in axes.patches]
+    assert middles == pytest.approx([axes.get_yticks()[row] for row in (0, 2, 3)])
+
+
+def test_two_grids_can_have_one_scale_of_colours():
+    figures = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plots, "show_figure", lambda figure, alt: figures.append(figure))
+        for values in ([[1.0, -2.0]], [[5.0, 0.0]]):
+            lab.grid(values, title="t", x="x", y="y", alt=ALT, most=5)
+    assert {figure.axes[0].images[0].get_clim() for figure in figures} == {(-8.0, 8.0)}
+
+
 def test_bars_of_a_slider_name_their_groups_and_mark_one_bar():
     from matplotlib.figure import Figure
 
