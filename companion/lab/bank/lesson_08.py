@@ -104,6 +104,14 @@ causal_weights = Exercise(
             lambda scores, block_size: answers.filled(scores, answers.seen(scores, -1)),
         ),
         Mistake(
+            "itself hidden",
+            "a token may not see itself, and the first, which is left with nothing, was given "
+            "zeros for its NaN. Print the mask for three tokens: what is on the diagonal?",
+            lambda scores, block_size: answers.filled(
+                scores, answers.seen(scores, -1)
+            ).nan_to_num(),
+        ),
+        Mistake(
             "zeros after the softmax",
             "the future's shares were set to 0, but they were counted before: rows no longer add "
             "up to 1, and what is missing tells of later tokens. Hide them before they are shared "
@@ -196,6 +204,12 @@ causal_weights = Exercise(
             "these are the masked scores. Weights are what each query gives to each key, and add "
             "up to 1.",
             lambda scores, block_size: scores.masked_fill(~answers.seen(scores), -answers.INF),
+        ),
+        Mistake(
+            "logarithms",
+            "these are the logarithms of the weights, as a loss would want them. What multiplies "
+            "the values are the weights themselves.",
+            lambda scores, block_size: answers.reference(scores, block_size).log(),
         ),
         Mistake(
             "the mask added as ones",
