@@ -13,6 +13,7 @@ from torch import nn
 
 from companion.lab.bank import check, lesson_03
 from companion.lab.exercise import CANNOT_READ, NOT_WRITTEN, RETURNED_NOTHING, Exercise, Mistake
+from companion.masks import causal_mask
 
 EXERCISES = vars(check)
 MISTAKES = [(name, mistake) for name, ex in EXERCISES.items() for mistake in ex.mistakes]
@@ -188,6 +189,27 @@ def one_for_two_by_probing(w1, b1, w2, b2):
     return columns.T, bias
 
 
+def row_by_row(scores, block_size):
+    weights = torch.zeros_like(scores)
+    for i in range(scores.shape[-1]):
+        weights[..., i, : i + 1] = scores[..., i, : i + 1].softmax(-1)
+    return weights
+
+
+def by_hand(scores, block_size):
+    places = torch.arange(scores.shape[-1])
+    hidden = places > places[:, None]
+    top = scores.masked_fill(hidden, -torch.inf).amax(-1, keepdim=True)
+    exps = (scores - top).exp().masked_fill(hidden, 0)
+    return exps / exps.sum(-1, keepdim=True)
+
+
+def cut(scores, block_size, last=False):
+    tril, T = torch.tril(torch.ones(block_size, block_size)), scores.shape[-1]
+    tril = tril[-T:, -T:] if last else tril[:T, :T]
+    return F.softmax(scores.masked_fill(tril == 0, float("-inf")), dim=-1)
+
+
 RIGHT_IN_OTHER_WORDS = {
     "reader": [
         partial(lesson_03.Reader, blocks=lambda blocks: nn.Sequential(*blocks)),
@@ -247,6 +269,29 @@ RIGHT_IN_OTHER_WORDS = {
         merge_by_recursion,
         merge_on_a_stack,
         lambda ids, pair, new: tuple(merge_on_a_stack(ids, pair, new)),
+    ],
+    "causal_weights": [
+        cut,
+        lambda scores, block_size: cut(scores, block_size, last=True),
+        lambda scores, block_size: cut(scores, scores.shape[-1]),
+        lambda scores, block_size: scores.masked_fill(~causal_mask(scores.shape[-1]), -1e9).softmax(
+            -1
+        ),
+        lambda scores, block_size: scores.masked_fill(
+            ~causal_mask(scores.shape[-1]), torch.finfo(scores.dtype).min
+        ).softmax(-1),
+        lambda scores, block_size: torch.where(
+            causal_mask(scores.shape[-1])[None, None], scores, -torch.inf
+        ).softmax(-1),
+        lambda scores, block_size: (
+            scores + torch.full(scores.shape[-2:], -torch.inf).triu(1)
+        ).softmax(-1),
+        lambda scores, block_size: (scores + causal_mask(scores.shape[-1]).float().log()).softmax(
+            -1
+        ),
+        lambda scores, block_size: cut(scores, block_size).numpy(),
+        row_by_row,
+        by_hand,
     ],
     "batch_of_a_text": [
         lambda tokens, B, T, step: [
