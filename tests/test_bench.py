@@ -15,6 +15,7 @@ from PIL import Image
 
 from companion import lab
 from companion.lab import asking, mapping, pictures, plots, records, sliding
+from companion.lab import asking, blocks, pictures, plots, records, sliding
 
 token_pictures = sys.modules["companion.lab.tokens"]  # `lab.tokens` is the function
 ALT = "A line that rises from zero to one."
@@ -352,6 +353,29 @@ def test_blocks_are_named_and_other_shapes_refused():
     for shape in ((12,), (1, 3, 2, 2)):
         with pytest.raises(ValueError, match=f"this has {len(shape)}"):
             drawn(X.reshape(shape))
+
+
+def test_the_block_has_four_numbered_sites_each_with_its_note():
+    figures = []
+    notes = {"embeddings": "first", "weights": "second", "attention": "third", "mlp": "fourth"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blocks, "show_figure", lambda figure, alt: figures.append(figure))
+        lab.block(notes, title="t", alt=ALT, heading="how many")
+    texts = figures[0].axes[0].texts
+    at = {text.get_text(): text.get_position() for text in texts}
+    for number, (site, note) in enumerate(notes.items(), 1):
+        assert at[str(number)][1] == at[site][1] == at[note][1]
+    assert at["1"][1] < at["2"][1] < at["3"][1] < at["4"][1]
+    figures[0].draw_without_rendering()
+    words = [text.get_window_extent() for text in texts if text.get_text() in [*notes, *at]]
+    assert not any(
+        a.overlaps(b) for a, b in itertools.combinations(words, 2) if a.width > 20 < b.width
+    )
+
+
+def test_a_block_has_no_other_sites():
+    with pytest.raises(ValueError, match="'heads' is no site of dropout"):
+        lab.block({"heads": "none"}, title="t", alt=ALT)
 
 
 # --- sliders --------------------------------------------------------------------------------

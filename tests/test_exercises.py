@@ -210,12 +210,55 @@ def cut(scores, block_size, last=False):
     return F.softmax(scores.masked_fill(tril == 0, float("-inf")), dim=-1)
 
 
+def dropout_by_bernoulli(x, p, training):
+    if not training:
+        return x
+    if p == 1:
+        return torch.zeros_like(x)
+    keep = torch.full(x.shape, 1 - p)
+    return x * torch.bernoulli(keep) / keep
+
+
+def dropout_by_where(x, p, training):
+    if not training or p == 0:
+        return x
+    lost = torch.rand_like(x) < p
+    return torch.where(lost, 0.0, x / (1 - p) if p < 1 else x)
+
+
+def dropout_by_masked_fill(x, p, training):
+    scale = 1 / max(1 - p, 1e-9)
+    return x.masked_fill(torch.rand(x.shape) < p, 0) * scale if training else x
+
+
+def dropout_by_numpy(x, p, training):
+    if not training or p in (0, 1):
+        return x * (1.0 if not training else 1.0 - p)
+    keep = torch.from_numpy(np.random.random(x.shape) >= p)
+    return keep * x / (1 - p)
+
+
+def dropout_by_rows(x, p, training):
+    if not training:
+        return x.clone()
+    scale = 0.0 if p == 1 else 1 / (1 - p)
+    rows = [row * torch.empty(row.shape).bernoulli_(1 - p).mul_(scale) for row in x]
+    return torch.stack(rows)
+
+
 RIGHT_IN_OTHER_WORDS = {
     "reader": [
         partial(lesson_03.Reader, blocks=lambda blocks: nn.Sequential(*blocks)),
         PairsInSequential,
         mended_afterwards,
         OneByOne,
+    ],
+    "dropout": [
+        dropout_by_bernoulli,
+        dropout_by_where,
+        dropout_by_masked_fill,
+        dropout_by_numpy,
+        dropout_by_rows,
     ],
     "lookup_as_product": [
         lambda ids, w: torch.einsum("btv,vc->btc", F.one_hot(ids, len(w)).float(), w),
@@ -558,6 +601,71 @@ LOOPS = {
 @pytest.mark.parametrize("way", LOOPS)
 def test_more_than_one_call_is_not_at_once(way):
     assert "by more than one call" in EXERCISES["attend_at_once"].verdict(LOOPS[way])
+
+
+def test_dropout_from_pytorch_is_not_written():
+    exercise = EXERCISES["dropout"]
+    for answer in (
+        F.dropout,
+        lambda x, p, training: torch.dropout(x, p, training),
+        lambda x, p, training: nn.Dropout(p).train(training)(x),
+    ):
+        assert "they are PyTorch's own" in exercise.verdict(answer)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_right_by_chance_is_right_whatever_was_drawn(seed):
+    torch.manual_seed(seed)
+    exercise = EXERCISES["dropout"]
+    assert exercise.verdict(exercise.reference).startswith("right")
+
+
+def dropout_of_pairs(x, p, training):
+    """Neighbours are lost together."""
+    if not training:
+        return x
+    keep = torch.rand(*x.shape[:-1], (x.shape[-1] + 1) // 2).repeat_interleave(2, -1) >= p
+    return x * keep[..., : x.shape[-1]] / max(1 - p, 1e-9)
+
+
+def dropout_of_the_first(x, p, training):
+    """Some channels are lost more often than others, a share of p in all."""
+    if not training:
+        return x
+    lean = torch.linspace(-0.3, 0.3, x.shape[-1]) if 0.3 <= p <= 0.7 else 0.0
+    return x * (torch.rand(x.shape) >= p + lean) / max(1 - p, 1e-9)
+
+
+def dropout_by_size(x, p, training):
+    """The small ones are lost."""
+    if not training:
+        return x
+    return x * (x.abs() > x.abs().quantile(p)) / max(1 - p, 1e-9)
+
+
+def dropout_without_gradient(x, p, training):
+    return EXERCISES["dropout"].reference(x.detach(), p, training)
+
+
+def dropout_a_little_off(x, p, training):
+    return EXERCISES["dropout"].reference(x, 1.1 * p if p < 0.9 else p, training)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (dropout_of_pairs, "not independently"),
+        (dropout_of_the_first, "not independently"),
+        (dropout_by_size, "the same ones in every call"),
+        (dropout_without_gradient, "in ['gradient'], expected"),
+        (dropout_a_little_off, "in ['set to zero'], expected 'p of them'"),
+        (lambda x, p, t: EXERCISES["dropout"].reference(x, p, t).double(), "in ['dtype']"),
+        (lambda x, p, t: EXERCISES["dropout"].reference(x, p, t)[0], "in ['shape']"),
+        (lambda x, p, t: EXERCISES["dropout"].reference(x, p, t).squeeze(), "in ['shape']"),
+    ],
+)
+def test_a_wrong_dropout_without_a_name_is_told_what_is_off(answer, said):
+    assert said in EXERCISES["dropout"].verdict(answer)
 
 
 def test_a_mistake_that_raises_elsewhere_does_not_stop_the_search():

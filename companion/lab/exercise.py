@@ -72,7 +72,7 @@ class Exercise:
             return f"{CANNOT_READ} ({type(error).__name__}: {_first_line(error)})"
 
     def _verdict(self, answer: Any) -> str:
-        wants = [self._run(self.reference, probe, FIRST_USE) for probe in self.probes]
+        wants = [self._ours(self.reference, probe, FIRST_USE) for probe in self.probes]
         if self.look and isinstance(answer, nn.Module):
             return "give the class itself, as in check.NAME(MyModel), not a model that it made"
         if not callable(answer):
@@ -90,6 +90,10 @@ class Exercise:
 
     def _run(self, answer: Callable[..., Any], probe: tuple[Any, ...], seconds: float) -> Run:
         return Run.of(partial(self.look, answer) if self.look else answer, probe, seconds)
+
+    def _ours(self, answer: Callable[..., Any], probe: tuple[Any, ...], seconds: float) -> Run:
+        """A run of the reference or of a mistake."""
+        return self._run(answer, probe, seconds)
 
     def _compared(self, runs: list[Run], wants: list[Run]) -> str:
         differences = [self._difference(run.value, want.value) for run, want in zip(runs, wants)]
@@ -115,7 +119,7 @@ class Exercise:
                 if told.value is not True:
                     return False
                 continue
-            wrong = self._run(mistake.answer, run.probe, self.seconds)
+            wrong = self._ours(mistake.answer, run.probe, self.seconds)
             if wrong.error or wrong.timed_out or self._difference(run.value, wrong.value):
                 return False
         return True
@@ -135,10 +139,10 @@ class Exercise:
 
     def _raises(self, mistake: Mistake, before: list[Run], run: Run) -> bool:
         """Whether it makes the same error here, and gave the same values on the inputs before."""
-        wrong = self._run(mistake.answer, run.probe, self.seconds)
+        wrong = self._ours(mistake.answer, run.probe, self.seconds)
         if repr(wrong.error) != repr(run.error):
             return False
-        earlier = [self._run(mistake.answer, one.probe, self.seconds) for one in before]
+        earlier = [self._ours(mistake.answer, one.probe, self.seconds) for one in before]
         return not any(
             wrong.error or self._difference(one.value, wrong.value)
             for one, wrong in zip(before, earlier)

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from companion.lab.comparing import first_difference
@@ -35,7 +36,7 @@ class Run:
 
         def call() -> None:
             try:
-                with _Recorder(run.operations, run.args):
+                with _Names(run.operations), _Recorder(run.operations, run.args):
                     run.value = answer(*run.args)
             except BaseException as error:
                 run.error = error
@@ -50,6 +51,18 @@ class Run:
         """The index of the first argument that the answer changed in place."""
         pairs = enumerate(zip(self.args, self.probe, strict=True))
         return next((i for i, (now, was) in pairs if first_difference(now, was, 0.0)), None)
+
+
+class _Names(TorchFunctionMode):
+    """Writes down which of torch's functions are called, as "dropout"."""
+
+    def __init__(self, seen: set[str]) -> None:
+        super().__init__()
+        self.seen = seen
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.seen.add(getattr(func, "__name__", ""))
+        return func(*args, **(kwargs or {}))
 
 
 class _Recorder(TorchDispatchMode):
