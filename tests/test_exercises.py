@@ -13,6 +13,7 @@ from torch import nn
 
 from companion.lab.bank import check, lesson_03
 from companion.lab.exercise import CANNOT_READ, NOT_WRITTEN, RETURNED_NOTHING, Exercise, Mistake
+from companion.masks import causal_mask
 
 EXERCISES = vars(check)
 MISTAKES = [(name, mistake) for name, ex in EXERCISES.items() for mistake in ex.mistakes]
@@ -119,6 +120,25 @@ def heads_in_front(q, k, v, n_head):
     return attend(*heads).permute(1, 2, 0, 3).flatten(2)
 
 
+def heads_stacked_of_splits(q, k, v, n_head):
+    hs = q.shape[-1] // n_head
+    stacked = (torch.stack(x.split(hs, dim=-1), dim=1) for x in (q, k, v))
+    return torch.cat(attend(*stacked).unbind(1), dim=-1)
+
+
+def heads_laid_behind_one_another(q, k, v, n_head):
+    """The heads as more rows of the batch, cut out of the channels slice by slice."""
+    hs, B = q.shape[-1] // n_head, len(q)
+    cuts = [slice(h * hs, (h + 1) * hs) for h in range(n_head)]
+    longer = (torch.cat([x[..., cut] for cut in cuts]) for x in (q, k, v))  # (nh * B, T, hs)
+    return torch.cat(attend(*longer).split(B), dim=-1)
+
+
+def heads_by_vmap(q, k, v, n_head):
+    q, k, v = (x.unflatten(-1, (n_head, -1)) for x in (q, k, v))
+    return torch.vmap(attend, in_dims=2, out_dims=2)(q, k, v).flatten(2)
+
+
 class PairsInSequential(lesson_03.Reader):
     """Each norm and linear in one nn.Sequential, which is called."""
 
@@ -198,6 +218,27 @@ def gpt2s_start_with_tails_cut(model, n_layer):
     return model
 
 
+def row_by_row(scores, block_size):
+    weights = torch.zeros_like(scores)
+    for i in range(scores.shape[-1]):
+        weights[..., i, : i + 1] = scores[..., i, : i + 1].softmax(-1)
+    return weights
+
+
+def by_hand(scores, block_size):
+    places = torch.arange(scores.shape[-1])
+    hidden = places > places[:, None]
+    top = scores.masked_fill(hidden, -torch.inf).amax(-1, keepdim=True)
+    exps = (scores - top).exp().masked_fill(hidden, 0)
+    return exps / exps.sum(-1, keepdim=True)
+
+
+def cut(scores, block_size, last=False):
+    tril, T = torch.tril(torch.ones(block_size, block_size)), scores.shape[-1]
+    tril = tril[-T:, -T:] if last else tril[:T, :T]
+    return F.softmax(scores.masked_fill(tril == 0, float("-inf")), dim=-1)
+
+
 RIGHT_IN_OTHER_WORDS = {
     "start_as_gpt2": [gpt2s_start_by_apply, gpt2s_start_with_tails_cut],
     "reader": [
@@ -219,6 +260,9 @@ RIGHT_IN_OTHER_WORDS = {
         heads_by_einsum,
         heads_stacked_over_the_batch,
         heads_in_front,
+        heads_stacked_of_splits,
+        heads_laid_behind_one_another,
+        heads_by_vmap,
         lambda q, k, v, n: (
             F.scaled_dot_product_attention(
                 *(x.view(*x.shape[:2], n, -1).transpose(1, 2) for x in (q, k, v))
@@ -255,6 +299,29 @@ RIGHT_IN_OTHER_WORDS = {
         merge_by_recursion,
         merge_on_a_stack,
         lambda ids, pair, new: tuple(merge_on_a_stack(ids, pair, new)),
+    ],
+    "causal_weights": [
+        cut,
+        lambda scores, block_size: cut(scores, block_size, last=True),
+        lambda scores, block_size: cut(scores, scores.shape[-1]),
+        lambda scores, block_size: scores.masked_fill(~causal_mask(scores.shape[-1]), -1e9).softmax(
+            -1
+        ),
+        lambda scores, block_size: scores.masked_fill(
+            ~causal_mask(scores.shape[-1]), torch.finfo(scores.dtype).min
+        ).softmax(-1),
+        lambda scores, block_size: torch.where(
+            causal_mask(scores.shape[-1])[None, None], scores, -torch.inf
+        ).softmax(-1),
+        lambda scores, block_size: (
+            scores + torch.full(scores.shape[-2:], -torch.inf).triu(1)
+        ).softmax(-1),
+        lambda scores, block_size: (scores + causal_mask(scores.shape[-1]).float().log()).softmax(
+            -1
+        ),
+        lambda scores, block_size: cut(scores, block_size).numpy(),
+        row_by_row,
+        by_hand,
     ],
     "batch_of_a_text": [
         lambda tokens, B, T, step: [
@@ -467,24 +534,60 @@ def test_looking_up_is_not_multiplying():
         assert "the weight was looked up" in exercise.verdict(answer)
 
 
-def test_a_loop_over_heads_is_not_at_once():
-    exercise = EXERCISES["attend_at_once"]
+def each_head(take):
+    """attend called for one head after another, each taken out of q, k and v in this way."""
 
-    def sliced(q, k, v, n):
+    def answer(q, k, v, n):
         hs = q.shape[-1] // n
-        own = [slice(h * hs, (h + 1) * hs) for h in range(n)]
-        return torch.cat([attend(q[..., s], k[..., s], v[..., s]) for s in own], dim=-1)
+        heads = [attend(*(take(x, h, n, hs) for x in (q, k, v))) for h in range(n)]
+        return torch.cat(heads, dim=-1)
 
-    def chunked(q, k, v, n):
-        parts = (x.chunk(n, dim=-1) for x in (q, k, v))
-        return torch.cat([attend(*head) for head in zip(*parts)], dim=-1)
+    return answer
 
-    def one_by_one(q, k, v, n):
-        q, k, v = (x.unflatten(-1, (n, -1)).transpose(1, 2) for x in (q, k, v))
-        return torch.cat([attend(q[:, h], k[:, h], v[:, h]) for h in range(n)], dim=-1)
 
-    for answer in (sliced, chunked, one_by_one):
-        assert "taken out one by one" in exercise.verdict(answer)
+def in_axis(x, n):
+    return x.unflatten(-1, (n, -1)).transpose(1, 2)
+
+
+def each_text(q, k, v, n):
+    texts = [attend(*(in_axis(x[b : b + 1], n) for x in (q, k, v))) for b in range(len(q))]
+    return torch.cat(texts).transpose(1, 2).flatten(2)
+
+
+def each_head_with_a_softmax_of_its_own(q, k, v, n):
+    heads = []
+    for a, b, c in zip(*(in_axis(x, n).unbind(1) for x in (q, k, v))):
+        e = (a @ b.mT / a.shape[-1] ** 0.5).exp()
+        heads.append(e / e.sum(-1, keepdim=True) @ c)
+    return torch.cat(heads, dim=-1)
+
+
+def each_head_fused(q, k, v, n):
+    parts = zip(*(in_axis(x, n).split(1, dim=1) for x in (q, k, v)))
+    return torch.cat([F.scaled_dot_product_attention(*head)[:, 0] for head in parts], dim=-1)
+
+
+LOOPS = {
+    "slices": each_head(lambda x, h, n, hs: x[..., h * hs : (h + 1) * hs]),
+    "chunks": each_head(lambda x, h, n, hs: x.chunk(n, dim=-1)[h]),
+    "selected": each_head(lambda x, h, n, hs: in_axis(x, n)[:, h]),
+    "index_select": each_head(
+        lambda x, h, n, hs: x.index_select(-1, torch.arange(h * hs, (h + 1) * hs))
+    ),
+    "narrow": each_head(lambda x, h, n, hs: x.narrow(-1, h * hs, hs)),
+    "stacked, then taken": each_head(
+        lambda x, h, n, hs: torch.stack([*x.view(*x.shape[:2], n, hs).unbind(2)])[h]
+    ),
+    "of a copy": each_head(lambda x, h, n, hs: in_axis(x.clone(), n)[:, h]),
+    "texts": each_text,
+    "its own softmax": each_head_with_a_softmax_of_its_own,
+    "fused": each_head_fused,
+}
+
+
+@pytest.mark.parametrize("way", LOOPS)
+def test_more_than_one_call_is_not_at_once(way):
+    assert "by more than one call" in EXERCISES["attend_at_once"].verdict(LOOPS[way])
 
 
 def test_a_mistake_that_raises_elsewhere_does_not_stop_the_search():

@@ -77,6 +77,7 @@ def test_every_piece_can_be_swapped():
     pieces = {
         "scores": piece("scores", lambda q, k: q @ k.mT),
         "mask": piece("mask", lambda T: torch.ones(T, T, dtype=torch.bool).tril()),
+        "weights": piece("weights", lambda scores, mask: scores.softmax(-1) * mask),
         "split": piece("split", lambda x, n: x.unflatten(-1, (n, -1)).transpose(1, 2)),
         "merge": piece("merge", lambda y: y.transpose(1, 2).flatten(2)),
         "norm": piece("norm", nn.LayerNorm),

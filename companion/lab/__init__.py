@@ -2,6 +2,7 @@
 
 from companion.lab.asking import predict, reveal
 from companion.lab.bank import check
+from companion.lab.mapping import draw_map, maps
 from companion.lab.memory import draw_memory, memory
 from companion.lab.plots import bars, draw_bars, grid, plot
 from companion.lab.progress import progress
@@ -24,10 +25,12 @@ __all__ = [
     "check",
     "corpus",
     "draw_bars",
+    "draw_map",
     "draw_memory",
     "gpt2_init",
     "grid",
     "held_out_loss",
+    "maps",
     "memory",
     "plot",
     "predict",

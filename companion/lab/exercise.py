@@ -42,7 +42,8 @@ class Exercise:
     dtype, values, and, where the reference carries a gradient, the gradient. NumPy arrays, lists
     and numbers are read as tensors. A mistake that raises is known by its error, and by its values
     until then. `forbidden` maps what must not be done to an argument ("aten::embedding on argument
-    2") to what is then said.
+    2") to what is then said; `at_most` maps what may be done so many times on the first input to
+    that number, and to what is said of more.
     Where an answer makes a model, `look(answer, *probe)` makes it and returns what is compared.
     """
 
@@ -50,6 +51,7 @@ class Exercise:
     probes: Sequence[tuple[Any, ...]]
     mistakes: Sequence[Mistake] = ()
     forbidden: Mapping[str, str] = field(default_factory=dict)
+    at_most: Mapping[str, tuple[int, str]] = field(default_factory=dict)
     seconds: float = 5.0
     tolerance: float = 1e-4
     look: Callable[..., Any] | None = None
@@ -143,7 +145,11 @@ class Exercise:
         )
 
     def _way_round(self, runs: list[Run]) -> str | None:
-        return next((self.forbidden[op] for op in runs[0].operations if op in self.forbidden), None)
+        done = runs[0].operations
+        too_often = (said for op, (most, said) in self.at_most.items() if done[op] > most)
+        return next((self.forbidden[op] for op in done if op in self.forbidden), None) or next(
+            too_often, None
+        )
 
     def _printed(self, runs: list[Run]) -> str:
         """What the answer printed on the first input: the learner put it there to see it."""

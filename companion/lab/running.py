@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import io
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,7 +25,7 @@ class Run:
     value: Any = None
     error: BaseException | None = None
     printed: str = ""
-    operations: set[str] = field(default_factory=set)
+    operations: Counter[str] = field(default_factory=Counter)
     timed_out: bool = False
 
     @classmethod
@@ -52,17 +53,18 @@ class Run:
 
 
 class _Recorder(TorchDispatchMode):
-    """Writes down what is done to which argument, as "aten::mm on argument 2"."""
+    """Counts what is done, as "aten::mm", and to which argument, as "aten::mm on argument 2"."""
 
-    def __init__(self, seen: set[str], args: tuple[Any, ...]) -> None:
+    def __init__(self, seen: Counter[str], args: tuple[Any, ...]) -> None:
         super().__init__()
         self.seen = seen
         self.places = {_memory(x): n for n, x in enumerate(args, 1) if isinstance(x, Tensor)}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.seen[func.name()] += 1
         first = args[0] if args else None
         if isinstance(first, Tensor) and (place := self.places.get(_memory(first))):
-            self.seen.add(f"{func.name()} on argument {place}")
+            self.seen[f"{func.name()} on argument {place}"] += 1
         return func(*args, **(kwargs or {}))
 
 

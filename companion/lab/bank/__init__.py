@@ -9,6 +9,7 @@ from companion.lab.bank import (
     lesson_04,
     lesson_06,
     lesson_07,
+    lesson_08,
     lesson_11,
     lesson_14,
 )
@@ -20,6 +21,7 @@ check = SimpleNamespace(
     attend_at_once=lesson_04.attend_at_once,
     merge_pair=lesson_06.merge_pair,
     loss_of_a_batch=lesson_07.loss_of_a_batch,
+    causal_weights=lesson_08.causal_weights,
     start_as_gpt2=lesson_11.start_as_gpt2,
     batch_of_a_text=lesson_14.batch_of_a_text,
 )

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from companion.lab.exercise import Exercise, Mistake
@@ -29,6 +30,11 @@ def _with_bias(bias: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]):
 def _with_weight(weight: Callable[[Tensor, Tensor], Tensor]):
     """An answer whose bias is right and whose weight is `weight(w1, w2)`."""
     return lambda w1, b1, w2, b2: (weight(w1, w2), w2 @ b1 + b2)
+
+
+def _probed(w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Tensor:
+    """What both layers give (in, out) for each input number alone, their biases on top."""
+    return F.linear(F.linear(torch.eye(w1.shape[1]), w1, b1), w2, b2)
 
 
 def _is_a_module(got: object, *_: object) -> bool:
@@ -70,6 +76,10 @@ ROWS = (
     "that you were given."
 )
 NUMBERS = "a layer that can compute it was returned. The exercise asks for its two tensors."
+PROBED = (
+    "each input number was fed alone, as a row of the identity, and what came out was taken for "
+    "the weight. But what comes out when nothing is fed? That is in each of those answers too."
+)
 MIXED = (
     "the second layer does more than scale: each number that it gives is a weighted sum of all "
     "that it gets. Which kind of product is that?"
@@ -100,6 +110,19 @@ one_for_two = Exercise(
             _with_weight(lambda w1, w2: w2.T @ w1),
         ),
         Mistake("weight the other way round", ROWS, _with_weight(lambda w1, w2: w1.T @ w2.T)),
+        *(
+            Mistake("the bias left in the weight", PROBED, answer)
+            for answer in (
+                lambda w1, b1, w2, b2: (_probed(w1, b1, w2, b2).T, w2 @ b1 + b2),
+                lambda w1, b1, w2, b2: (_probed(w1, b1, w2, b2), w2 @ b1 + b2),
+                lambda w1, b1, w2, b2: (_probed(w1, b1, w2, b2).T, torch.zeros_like(b2)),
+                lambda w1, b1, w2, b2: (_probed(w1, b1, w2, b2).T, b2),
+                lambda w1, b1, w2, b2: (
+                    _probed(w1, b1, w2, b2).T - b2[:, None],
+                    w2 @ b1 + b2,
+                ),
+            )
+        ),
         Mistake("multiplied number by number", MIXED, _with_weight(lambda w1, w2: w2 * w1)),
         Mistake(
             "weights added",
