@@ -11,6 +11,7 @@ from companion.lab.bank import (
     lesson_06,
     lesson_07,
     lesson_08,
+    lesson_11,
     lesson_14,
 )
 
@@ -23,5 +24,6 @@ check = SimpleNamespace(
     merge_pair=lesson_06.merge_pair,
     loss_of_a_batch=lesson_07.loss_of_a_batch,
     causal_weights=lesson_08.causal_weights,
+    start_as_gpt2=lesson_11.start_as_gpt2,
     batch_of_a_text=lesson_14.batch_of_a_text,
 )
