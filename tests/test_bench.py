@@ -14,8 +14,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from companion import lab
-from companion.lab import asking, mapping, pictures, plots, records, sliding
-from companion.lab import asking, blocks, pictures, plots, records, sliding
+from companion.lab import asking, blocks, mapping, pictures, plots, records, sliding
 
 token_pictures = sys.modules["companion.lab.tokens"]  # `lab.tokens` is the function
 ALT = "A line that rises from zero to one."

@@ -2,8 +2,8 @@
 
 from companion.lab.asking import predict, reveal
 from companion.lab.bank import check
-from companion.lab.mapping import draw_map, maps
 from companion.lab.blocks import block
+from companion.lab.mapping import draw_map, maps
 from companion.lab.memory import draw_memory, memory
 from companion.lab.plots import bars, draw_bars, grid, plot
 from companion.lab.progress import progress
