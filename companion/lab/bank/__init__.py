@@ -18,6 +18,7 @@ check = SimpleNamespace(
     reader=lesson_03.reader,
     attend_at_once=lesson_04.attend_at_once,
     merge_pair=lesson_06.merge_pair,
+    encode_word=lesson_06.encode_word,
     loss_of_a_batch=lesson_07.loss_of_a_batch,
     batch_of_a_text=lesson_14.batch_of_a_text,
 )
