@@ -332,7 +332,7 @@ SUN = table(b" entsuy", b"su", b"sun", b" sun", b"et", b"set", b" s", b" set", b
 ENDS = table(
     b" aeilnoprstvx",
     *(b"on", b"er", b"re", b"ion", b"es", b"ex", b" ex", b"ss", b"ess", b"pr", b"res", b"ress"),
-    *(b"press", b"lent", b"en", b"ent", b"va", b"val"),
+    *(b"press", b"en", b"ent", b"lent", b"va", b"val"),
 )
 RUNS = table(b"ab", b"aa", b"aaa", b"ab", b"ba", b"aab")
 
