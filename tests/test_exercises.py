@@ -99,6 +99,40 @@ def merge_on_a_stack(ids, pair, new):
     return stack
 
 
+def encode_by_ranks_in_order(word, ranks):
+    """Each merge in the order of learning, at all its places, whether or not it occurs."""
+    parts = [word[at : at + 1] for at in range(len(word))]
+    for token, _ in sorted(ranks.items(), key=lambda item: item[1]):
+        at = 0
+        while at < len(parts) - 1:
+            if parts[at] + parts[at + 1] == token:
+                parts[at : at + 2] = [token]
+            at += 1
+    return [ranks[part] for part in parts]
+
+
+def encode_by_recursion(word, ranks, parts=None):
+    parts = parts or tuple(map(bytes, zip(word)))
+    joined = [left + right for left, right in itertools.pairwise(parts)]
+    best = min((token for token in joined if token in ranks), key=ranks.get, default=None)
+    if best is None:
+        return [*map(ranks.__getitem__, parts)]
+    at = joined.index(best)
+    return encode_by_recursion(word, ranks, (*parts[:at], best, *parts[at + 2 :]))
+
+
+def encode_with_infinity(word, ranks):
+    ids = [ranks[bytes([byte])] for byte in word]
+    token_of = {id: token for token, id in ranks.items()}
+    while len(ids) > 1:
+        both = [token_of[left] + token_of[right] for left, right in itertools.pairwise(ids)]
+        at = min(range(len(both)), key=lambda n: ranks.get(both[n], float("inf")))
+        if both[at] not in ranks:
+            break
+        ids[at : at + 2] = [ranks[both[at]]]
+    return tuple(ids)
+
+
 def attend(q, k, v):
     return (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1) @ v
 
@@ -366,6 +400,7 @@ RIGHT_IN_OTHER_WORDS = {
         row_by_row,
         by_hand,
     ],
+    "encode_word": [encode_by_ranks_in_order, encode_by_recursion, encode_with_infinity],
     "batch_of_a_text": [
         lambda tokens, B, T, step: [
             x[: (len(tokens) - 1) // (B * T) * B * T].view(-1, B, T)[

@@ -22,6 +22,7 @@ check = SimpleNamespace(
     attend_at_once=lesson_04.attend_at_once,
     dropout=lesson_05.dropout,
     merge_pair=lesson_06.merge_pair,
+    encode_word=lesson_06.encode_word,
     loss_of_a_batch=lesson_07.loss_of_a_batch,
     causal_weights=lesson_08.causal_weights,
     start_as_gpt2=lesson_11.start_as_gpt2,
