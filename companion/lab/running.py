@@ -56,12 +56,12 @@ class Run:
 class _Names(TorchFunctionMode):
     """Writes down which of torch's functions are called, as "dropout"."""
 
-    def __init__(self, seen: set[str]) -> None:
+    def __init__(self, seen: Counter[str]) -> None:
         super().__init__()
         self.seen = seen
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.seen.add(getattr(func, "__name__", ""))
+        self.seen[getattr(func, "__name__", "")] += 1
         return func(*args, **(kwargs or {}))
 
 
