@@ -246,8 +246,8 @@ def gpt2s_start_with_tails_cut(model, n_layer):
     nn.init.trunc_normal_(model.wpe.weight, std=0.01)
     for name, layer in model.h.named_modules():
         if isinstance(layer, nn.Linear):
-            small = (2 * n_layer) ** -0.5 if "c_proj" in name else 1
-            nn.init.trunc_normal_(layer.weight, std=0.02 * small)
+            std = 0.0227 * ((2 * n_layer) ** -0.5 if "c_proj" in name else 1)  # 0.02 once cut
+            nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std)
             nn.init.constant_(layer.bias, 0)
     return model
 

@@ -15,9 +15,10 @@ Answer = Callable[[nn.Module, int], Any]
 Seen = dict[str, Any]
 
 CLOSE = 0.06  # of a standard deviation: five times the chance in that of 4,096 numbers
-BELL = 2.4  # of the fourth moment over the squared second: 1.8 is uniform, 3 normal
+BELL = 2.1  # of the fourth moment over the squared second: 1.8 is uniform, 3 normal
 UNTIED = "tied to the table"
 BIASES, NORMS, SHAPE = "largest bias", "norms (weight, bias)", "uniform numbers"
+OFF, SAME = "weights whose mean is not 0", "blocks with the same numbers"
 
 
 def look(answer: Answer, n_layer: int) -> Seen:
@@ -34,6 +35,8 @@ def look(answer: Answer, n_layer: int) -> Seen:
         BIASES: max(layer.bias.abs().max().item() for layer in linears),
         NORMS: [mean_of(m.weight for m in norms), mean_of(m.bias for m in norms)],
         SHAPE: sum(uniform(x) for x in weights.values()),
+        OFF: sum(bool(x.mean().abs() > 0.2 * x.std()) for x in weights.values()),
+        SAME: torch.equal(model.h[0].mlp.c_fc.weight, model.h[-1].mlp.c_fc.weight),
         UNTIED: model.lm_head.weight is model.wte.weight,
     }
 
@@ -143,6 +146,22 @@ def untied(model: nn.Module, n_layer: int) -> None:
     model.lm_head.weight = nn.Parameter(0.02 * torch.randn_like(model.lm_head.weight))
 
 
+def mean_for_std(parameter: Tensor, mean: float, std: float) -> Tensor:
+    return nn.init.normal_(parameter, std)  # the first number is the mean
+
+
+def the_same_each_time(parameter: Tensor, mean: float, std: float) -> Tensor:
+    torch.manual_seed(0)
+    return nn.init.normal_(parameter, mean, std)
+
+
+def norms_too(model: nn.Module, n_layer: int) -> None:
+    fill(model, n_layer)
+    for module in model.modules():
+        if isinstance(module, nn.LayerNorm):
+            nn.init.normal_(module.weight, std=0.02)
+
+
 def start_reference(model: nn.Module, n_layer: int) -> None:
     fill(model, n_layer)
 
@@ -160,7 +179,19 @@ def keeps_biases(seen: Seen, want: Seen, n_layer: int) -> bool:
 
 
 def is_uniform(seen: Seen, want: Seen, n_layer: int) -> bool:
-    return seen[SHAPE] > 0 and "wte.weight" in seen_wrong(seen, want)
+    return seen[SHAPE] > 0
+
+
+def is_off_zero(seen: Seen, want: Seen, n_layer: int) -> bool:
+    return seen[OFF] > 0 or seen["std of h.0.mlp.c_fc.weight"] > 0.5
+
+
+def repeats(seen: Seen, want: Seen, n_layer: int) -> bool:
+    return seen[SAME]
+
+
+def fills_norms(seen: Seen, want: Seen, n_layer: int) -> bool:
+    return abs(seen[NORMS][0] - 1) > 0.01 or abs(seen[NORMS][1]) > 1e-6
 
 
 def seen_wrong(seen: Seen, want: Seen) -> list[str]:
@@ -220,18 +251,32 @@ start_as_gpt2 = Exercise(
             is_untied,
         ),
         Mistake(
+            "a mean of 0.02",
+            "these numbers do not lie around 0. The first number that normal_ takes is the mean, "
+            "the second the standard deviation, which it has 1 of by itself.",
+            partial(fill, draw=mean_for_std),
+            is_off_zero,
+        ),
+        Mistake(
+            "the same numbers in every block",
+            "the first block and the last start with the same numbers. Then their branches agree, "
+            "and it is not their variances that add up. What sets the seed again?",
+            partial(fill, draw=the_same_each_time),
+            repeats,
+        ),
+        Mistake(
+            "norms filled, too",
+            "a norm starts with weight 1 and bias 0, so that it only norms. Here its numbers were "
+            "drawn, or set to 0, like the others.",
+            norms_too,
+            fills_norms,
+        ),
+        Mistake(
             "nothing was filled",
             "the table still has standard deviation 1 and the Linears PyTorch's uniform numbers. "
             "The functions of nn.init whose names end in an underscore write into a tensor.",
             nothing,
             is_untouched,
-        ),
-        Mistake(
-            "bounds for a standard deviation",
-            "these numbers are uniform: they end at a bound. GPT-2's are normal, and 0.02 is "
-            "their standard deviation.",
-            partial(fill, draw=uniform_to),
-            is_uniform,
         ),
         Mistake(
             "the table left out",
@@ -246,6 +291,13 @@ start_as_gpt2 = Exercise(
             "from 0.02 like the other Linears.",
             twice,
             pytorchs_scaled,
+        ),
+        Mistake(
+            "bounds for a standard deviation",
+            "these numbers are uniform: they end at a bound. GPT-2's are normal, and 0.02 is "
+            "their standard deviation.",
+            partial(fill, draw=uniform_to),
+            is_uniform,
         ),
         Mistake(
             "not scaled",
