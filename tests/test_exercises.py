@@ -52,7 +52,8 @@ def test_hints_name_what_is_wrong_without_the_code(name):
 @pytest.mark.parametrize("name", EXERCISES)
 def test_no_constant_is_right(name):
     exercise = EXERCISES[name]
-    first = exercise.reference(*exercise.probes[0])
+    made = partial(exercise.look, exercise.reference) if exercise.look else exercise.reference
+    first = made(*exercise.probes[0])
     assert not exercise.verdict(lambda *_: first).startswith("right")
 
 
@@ -169,7 +170,14 @@ def one_for_two_by_probing(w1, b1, w2, b2):
     return columns.T, bias
 
 
+def tied_by_name(table, head):
+    delattr(head, "weight")
+    head.register_parameter("weight", table._parameters["weight"])
+    return head
+
+
 RIGHT_IN_OTHER_WORDS = {
+    "one_table": [tied_by_name, lambda table, head: setattr(head, "weight", table.weight)],
     "reader": [
         partial(lesson_03.Reader, blocks=lambda blocks: nn.Sequential(*blocks)),
         PairsInSequential,
