@@ -4,7 +4,7 @@ A plot is emitted as a picture on a light card, so that it reads the same in a d
 notebook, with its alternative text in the page; the text also stands for it where pictures cannot.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,7 +51,7 @@ def plot(
 
 
 def bars(
-    values: Mapping[str, float],
+    values: Mapping[str, float | Mapping[str, float]],
     *,
     title: str,
     x: str,
@@ -59,13 +59,22 @@ def bars(
     form: str = "{:.2f}",
     log: str = "",
 ) -> None:
-    """Draw one horizontal bar a name, its value written at its end; show the picture."""
+    """Draw one horizontal bar a name, its value written at its end; show the picture.
+
+    A mapping in a number's place is a group: its bars stand under its name.
+    """
+    rows = list(_bar_rows(values))
+    heights = [-place for place, _, _ in rows]
     with rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 0.8 + 0.36 * len(values)), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 0.8 + 0.36 * (1 - heights[-1])), layout="constrained")
         axes = figure.subplots()
-        drawn = axes.barh(list(values), list(values.values()), color=COLORS[0], height=0.62)
-        axes.bar_label(drawn, [form.format(v) for v in values.values()], padding=4)
-        axes.invert_yaxis()
+        named = [(height, value) for height, (*_, value) in zip(heights, rows) if value is not None]
+        drawn = axes.barh(*zip(*named), color=COLORS[0], height=0.62)
+        axes.bar_label(drawn, [form.format(value) for _, value in named], padding=4)
+        axes.set_yticks(heights, [name for _, name, _ in rows])
+        for tick, (*_, value) in zip(axes.get_yticklabels(), rows):
+            tick.set_fontweight("bold" if value is None else "normal")
+        axes.set_ylim(heights[-1] - 0.5, 0.5)
         axes.set(title=wrapped(title), xlabel=x, xscale="log" if log else "linear")
         axes.margins(x=0.12)
         axes.grid(visible=False)
@@ -84,10 +93,12 @@ def grid(
     xlabels: Sequence[str] | None = None,
     ylabels: Sequence[str] | None = None,
     mark: Sequence[tuple[int, int]] = (),
+    most: float | None = None,
 ) -> None:
     """Draw a matrix (rows, columns) as coloured cells with their numbers; show the picture.
 
-    `mark` names cells, as (row, column), that get a frame.
+    `mark` names cells, as (row, column), that get a frame. Colours reach from -`most` to `most`,
+    by default the matrix's own largest size: give it where two pictures are to be compared.
     """
     matrix = np.asarray(values, dtype=float)
     if matrix.ndim != 2:
@@ -96,7 +107,7 @@ def grid(
     with rc_context(STYLE | {"axes.grid": False}):
         figure = Figure(figsize=(WIDTH, 1.1 + 0.34 * rows), layout="constrained")
         axes = figure.subplots()
-        most = np.abs(matrix).max() or 1.0
+        most = most or np.abs(matrix).max() or 1.0
         axes.imshow(matrix, cmap="PuOr", vmin=-1.6 * most, vmax=1.6 * most, aspect="auto")
         for i, j in np.ndindex(rows, columns):
             axes.text(j, i, form.format(matrix[i, j]), ha="center", va="center", fontsize=9)
@@ -165,6 +176,22 @@ def draw_bars(
     axes.set_xticks(range(len(groups[first])))
     axes.grid(visible=False, axis="x")
     return f"{title}: bars of {' and '.join(groups)} over {x}."
+
+
+def _bar_rows(
+    values: Mapping[str, float | Mapping[str, float]],
+) -> Iterator[tuple[float, str, float | None]]:
+    """Place from the top, name and value of each row; the name of a group has no value."""
+    place = 0.0
+    for name, value in values.items():
+        if not isinstance(value, Mapping):
+            yield place, name, value
+            place += 1
+            continue
+        yield place, name, None
+        for at, (one, number) in enumerate(value.items(), 1):
+            yield place + at, one, number
+        place += len(value) + 1.3  # a gap after the group
 
 
 def _ticks(axes: Axes, log: str, xticks: Any, yticks: Any) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from companion.lab.exercise import Exercise, Mistake
@@ -29,6 +30,11 @@ def _with_bias(bias: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]):
 def _with_weight(weight: Callable[[Tensor, Tensor], Tensor]):
     """An answer whose bias is right and whose weight is `weight(w1, w2)`."""
     return lambda w1, b1, w2, b2: (weight(w1, w2), w2 @ b1 + b2)
+
+
+def _probed(w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Tensor:
+    """What both layers give (in, out) for each input number alone, their biases on top."""
+    return F.linear(F.linear(torch.eye(w1.shape[1]), w1, b1), w2, b2)
 
 
 def _is_a_module(got: object, *_: object) -> bool:
@@ -69,7 +75,23 @@ ROWS = (
     "this weight is (in, out), as for x times weight. nn.Linear keeps (out, in), and so do the two "
     "that you were given."
 )
+TURNED = (
+    "turning both round also turns the order: the two then meet by the sides that have nothing to "
+    "do with each other. Both are (out, in) as they stand."
+)
+SUMMED = (
+    "each number that comes out adds up the first bias with weights of its own, one row of the "
+    "second weight. So there are as many sums as numbers that come out. Which axis stays?"
+)
+COLUMN = (
+    "the numbers may be right, but the bias has an axis too many. nn.Linear keeps one number for "
+    "each output, and no second axis; as a column it would be added to the wrong outputs."
+)
 NUMBERS = "a layer that can compute it was returned. The exercise asks for its two tensors."
+PROBED = (
+    "each input number was fed alone, as a row of the identity, and what came out was taken for "
+    "the weight. But what comes out when nothing is fed? That is in each of those answers too."
+)
 MIXED = (
     "the second layer does more than scale: each number that it gives is a weighted sum of all "
     "that it gets. Which kind of product is that?"
@@ -100,6 +122,27 @@ one_for_two = Exercise(
             _with_weight(lambda w1, w2: w2.T @ w1),
         ),
         Mistake("weight the other way round", ROWS, _with_weight(lambda w1, w2: w1.T @ w2.T)),
+        *(
+            Mistake("both weights transposed", TURNED, answer)
+            for answer in (
+                _with_weight(lambda w1, w2: w2.T @ w1.T),
+                lambda w1, b1, w2, b2: (w2.T @ w1.T, w2.T @ b1 + b2),
+                lambda w1, b1, w2, b2: (w2.T @ w1.T, b1 @ w2.T + b2),
+            )
+        ),
+        *(
+            Mistake("the bias left in the weight", PROBED, answer)
+            for answer in (
+                lambda w1, b1, w2, b2: (_probed(w1, b1, w2, b2).T, w2 @ b1 + b2),
+                lambda w1, b1, w2, b2: (_probed(w1, b1, w2, b2), w2 @ b1 + b2),
+                lambda w1, b1, w2, b2: (_probed(w1, b1, w2, b2).T, torch.zeros_like(b2)),
+                lambda w1, b1, w2, b2: (_probed(w1, b1, w2, b2).T, b2),
+                lambda w1, b1, w2, b2: (
+                    _probed(w1, b1, w2, b2).T - b2[:, None],
+                    w2 @ b1 + b2,
+                ),
+            )
+        ),
         Mistake("multiplied number by number", MIXED, _with_weight(lambda w1, w2: w2 * w1)),
         Mistake(
             "weights added",
@@ -149,6 +192,22 @@ one_for_two = Exercise(
             "a vector on the left of a weight (out, in) meets its rows, one for each number that "
             "comes out. The bias has to meet what goes in.",
             _with_bias(lambda w1, b1, w2, b2: b1 @ w2 + b2),
+        ),
+        *(
+            Mistake("the first bias not added up by rows", SUMMED, _with_bias(bias))
+            for bias in (
+                lambda w1, b1, w2, b2: w2 * b1 + b2,
+                lambda w1, b1, w2, b2: w2 * b1 + b2[:, None],
+                lambda w1, b1, w2, b2: (w2 * b1).sum() + b2,
+            )
+        ),
+        *(
+            Mistake("the bias with an axis too many", COLUMN, _with_bias(bias))
+            for bias in (
+                lambda w1, b1, w2, b2: (w2 @ b1 + b2)[:, None],
+                lambda w1, b1, w2, b2: (w2 @ b1 + b2)[None],
+                lambda w1, b1, w2, b2: w2 @ b1[:, None] + b2,
+            )
         ),
         Mistake(
             "no bias",
