@@ -321,7 +321,14 @@ class Buffered(lesson_03.Reader):
         return super().through(x * self.scale + made_where_x_is, mask)
 
 
+def tied_by_name(table, head):
+    delattr(head, "weight")
+    head.register_parameter("weight", table._parameters["weight"])
+    return head
+
+
 RIGHT_IN_OTHER_WORDS = {
+    "one_table": [tied_by_name, lambda table, head: setattr(head, "weight", table.weight)],
     "start_as_gpt2": [gpt2s_start_by_apply, gpt2s_start_with_tails_cut],
     "reader": [
         Buffered,

@@ -12,6 +12,7 @@ from companion.lab.bank import (
     lesson_07,
     lesson_08,
     lesson_11,
+    lesson_12,
     lesson_14,
 )
 
@@ -26,5 +27,6 @@ check = SimpleNamespace(
     loss_of_a_batch=lesson_07.loss_of_a_batch,
     causal_weights=lesson_08.causal_weights,
     start_as_gpt2=lesson_11.start_as_gpt2,
+    one_table=lesson_12.one_table,
     batch_of_a_text=lesson_14.batch_of_a_text,
 )
