@@ -1,8 +1,8 @@
-"""GPT-2's attention layer forward: heads in a loop, as an axis, and as an axis in a fused kernel.
+"""GPT-2's attention, forward: heads in a loop, as an axis, and as an axis in a fused kernel.
 
     python benchmarks/heads.py         prints a table, and keeps it with the date in results/
 
-One text of T tokens, on one core. Each run has two fresh processes: one with memory as it comes,
+One text of T tokens, on one core, without the last Linear. Each run has two fresh processes: one with memory as it comes,
 one where glibc's malloc is told to keep what is freed (two variables, read on Linux only). In a
 process the versions are called in a new random order each round, after one round to warm up.
 Figures are medians over the rounds: the processor's time, for other programs disturb a clock, and
