@@ -1,8 +1,8 @@
-"""Attention heads as an axis of a tensor: split and merged; and a probe for what mixes rows."""
+"""Attention heads as an axis of a tensor: split and merged; and probes for what mixes them up."""
 
 # Exported from lessons/04_tensor_operations.md: edit that, then run `make lessons`.
 
-__all__ = ["batch_leak", "merge_heads", "split_heads"]
+__all__ = ["batch_leak", "merge_heads", "split_heads", "tail_leak"]
 
 import torch
 from jaxtyping import Float, Int
@@ -49,3 +49,16 @@ def batch_leak(model: nn.Module, ids: Int[Tensor, "B T"]) -> float:
         moved[b] = 0  # that row may
         most = max(most, moved.max().item())
     return most
+
+
+@torch.no_grad()
+def tail_leak(model: nn.Module, ids: Int[Tensor, "B T"]) -> float:
+    """The most that a logit moves when what follows it is cut off: 0 is right.
+
+    For models that look back only. `model` as for `batch_leak`; it runs T times in eval
+    mode. ValueError for texts of one token.
+    """
+    whole, T = logits_of(model, ids), ids.shape[1]
+    if T < 2:
+        raise ValueError("texts of one token have no end to cut off; give two or more")
+    return max(change(whole[:, :t], logits_of(model, ids[:, :t])).max().item() for t in range(1, T))

@@ -660,6 +660,25 @@ def each_head_with_a_softmax_of_its_own(q, k, v, n):
     return torch.cat(heads, dim=-1)
 
 
+def each_head_by_products_and_sums(q, k, v, n):
+    heads = []
+    for a, b, c in zip(*(in_axis(x, n).unbind(1) for x in (q, k, v))):
+        e = ((a[:, :, None] * b[:, None]).sum(-1) / a.shape[-1] ** 0.5).exp()
+        heads.append(((e / e.sum(-1, keepdim=True))[..., None] * c[:, None]).sum(-2))
+    return torch.cat(heads, dim=-1)
+
+
+def a_loop_on_all_inputs_but_the_first():
+    calls = []
+
+    def answer(q, k, v, n):
+        calls.append(n)
+        at_once = EXERCISES["attend_at_once"].reference
+        return (at_once if len(calls) == 1 else LOOPS["slices"])(q, k, v, n)
+
+    return answer
+
+
 def each_head_fused(q, k, v, n):
     parts = zip(*(in_axis(x, n).split(1, dim=1) for x in (q, k, v)))
     return torch.cat([F.scaled_dot_product_attention(*head)[:, 0] for head in parts], dim=-1)
@@ -679,6 +698,7 @@ LOOPS = {
     "of a copy": each_head(lambda x, h, n, hs: in_axis(x.clone(), n)[:, h]),
     "texts": each_text,
     "its own softmax": each_head_with_a_softmax_of_its_own,
+    "products and sums": each_head_by_products_and_sums,
     "fused": each_head_fused,
 }
 
@@ -751,6 +771,11 @@ def dropout_a_little_off(x, p, training):
 )
 def test_a_wrong_dropout_without_a_name_is_told_what_is_off(answer, said):
     assert said in EXERCISES["dropout"].verdict(answer)
+
+
+def test_more_than_one_call_is_seen_on_every_input():
+    answer = a_loop_on_all_inputs_but_the_first()
+    assert "by more than one call" in EXERCISES["attend_at_once"].verdict(answer)
 
 
 def test_a_mistake_that_raises_elsewhere_does_not_stop_the_search():

@@ -17,7 +17,7 @@ from transformers.models.bert.modeling_bert import BertForMaskedLM
 from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel
 
 from companion.gpt import GPT, GPTConfig
-from companion.heads import batch_leak
+from companion.heads import batch_leak, tail_leak
 from companion.init import ActivationStats, activation_stats
 from companion.lab import Toy
 from companion.masks import causal_mask, future_leak, influence
@@ -241,6 +241,7 @@ PROBES = {
     "influence": lambda model: influence(model, ids_of()),
     "future_leak": lambda model: future_leak(model, ids_of()),
     "batch_leak": lambda model: batch_leak(model, ids_of()),
+    "tail_leak": lambda model: tail_leak(model, ids_of()),
     "activation_stats": lambda model: activation_stats(model, ids_of()),
     "is_tied": is_tied,
 }
@@ -391,6 +392,7 @@ def test_causal_models_leak_nothing_and_look_at_all_the_past(T, B, seed):
         assert found.triu(1).max() <= ROUNDING
         assert (found.tril() > 100 * ROUNDING).equal(torch.ones(T, T).tril().bool())
         assert future_leak(model, ids) <= ROUNDING
+        assert tail_leak(model, ids) <= ROUNDING
 
 
 @given(T=st.integers(1, CONTEXT), B=st.integers(2, 4), seed=SEEDS)
@@ -516,6 +518,11 @@ LOOK_BACK = {
 @pytest.mark.parametrize("attend", LOOK_AHEAD.values(), ids=LOOK_AHEAD.keys())
 def test_a_model_that_looks_ahead_is_caught(attend):
     assert future_leak(Tiny(attend), ids_of()) > 1000 * ROUNDING
+    assert tail_leak(Tiny(attend), ids_of()) > 1000 * ROUNDING
+
+
+def test_heads_by_a_view_and_back_are_caught_where_the_text_is_cut():
+    assert tail_leak(Tiny(LOOK_BACK["heads by a view and back"]), ids_of()) > 1000 * ROUNDING
 
 
 @pytest.mark.parametrize("attend", LOOK_BACK.values(), ids=LOOK_BACK.keys())
@@ -574,6 +581,8 @@ def test_tokens_that_are_ruled_out_do_not_hide_a_leak_nor_make_one():
 
     assert future_leak(Returning(rule_out), ids_of()) <= ROUNDING
     assert batch_leak(Returning(rule_out), ids_of()) <= ROUNDING
+    assert tail_leak(Returning(rule_out), ids_of()) <= ROUNDING
+    assert tail_leak(Returning(rule_out, toy(mask=everywhere)), ids_of()) > 1000 * ROUNDING
     assert future_leak(Returning(rule_out, toy(mask=everywhere)), ids_of()) > 1000 * ROUNDING
 
 
@@ -592,6 +601,8 @@ def test_one_position_has_no_future_and_one_row_no_other():
         future_leak(toy(), ids_of(3, 1))
     with pytest.raises(ValueError, match="a batch of 1 has no other row"):
         batch_leak(toy(), ids_of(1, 6))
+    with pytest.raises(ValueError, match="texts of one token have no end to cut off"):
+        tail_leak(toy(), ids_of(3, 1))
 
 
 class Sequenced(nn.Module):

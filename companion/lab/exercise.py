@@ -42,8 +42,8 @@ class Exercise:
     dtype, values, and, where the reference carries a gradient, the gradient. NumPy arrays, lists
     and numbers are read as tensors. A mistake that raises is known by its error, and by its values
     until then. `forbidden` maps what must not be done to an argument ("aten::embedding on argument
-    2") to what is then said; `at_most` maps what may be done so many times on the first input to
-    that number, and to what is said of more.
+    2") to what is then said; `at_most` maps what may be done so many times on any input to that
+    number, and to what is said of more.
     Where an answer makes a model, `look(answer, *probe)` makes it and returns what is compared.
     """
 
@@ -150,7 +150,11 @@ class Exercise:
 
     def _way_round(self, runs: list[Run]) -> str | None:
         done = runs[0].operations
-        too_often = (said for op, (most, said) in self.at_most.items() if done[op] > most)
+        too_often = (
+            said
+            for op, (most, said) in self.at_most.items()
+            if any(run.operations[op] > most for run in runs)
+        )
         return next((self.forbidden[op] for op in done if op in self.forbidden), None) or next(
             too_often, None
         )

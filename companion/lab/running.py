@@ -109,7 +109,17 @@ def _ends_within(seconds: float, call: Callable[[], None]) -> bool:
 
 def _copy(value: Any) -> Any:
     if isinstance(value, Tensor):
-        return value.detach().clone().requires_grad_(value.requires_grad)
+        return _laid_out_alike(value.detach()).requires_grad_(value.requires_grad)
     if isinstance(value, list | tuple):
         return type(value)(_copy(item) for item in value)
     return {k: _copy(v) for k, v in value.items()} if isinstance(value, dict) else value
+
+
+def _laid_out_alike(tensor: Tensor) -> Tensor:
+    """A copy with the same strides; `clone` closes the gaps of what was cut out of a wider one."""
+    copy = tensor.clone()
+    if tensor.layout is not torch.strided or copy.stride() == tensor.stride():
+        return copy
+    if any(step == 0 for step in tensor.stride()):  # several indices share a place
+        return copy
+    return tensor.new_empty_strided(tensor.shape, tensor.stride()).copy_(tensor)

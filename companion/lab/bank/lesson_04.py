@@ -39,6 +39,10 @@ def split_by_view(x: Tensor, n_head: int) -> Tensor:
     return x.view(B, n_head, T, C // n_head)
 
 
+def split_by_reshape(x: Tensor, n_head: int) -> Tensor:
+    return split_by_view(x.contiguous(), n_head)
+
+
 def merge_by_view(y: Tensor) -> Tensor:
     B, nh, T, hs = y.shape
     return y.reshape(B, T, nh * hs)
@@ -55,6 +59,14 @@ def untransposed(x: Tensor, n_head: int) -> Tensor:
 
 def heads_last(x: Tensor, n_head: int) -> Tensor:
     return untransposed(x, n_head).transpose(1, 3)
+
+
+def channels_for_tokens(x: Tensor, n_head: int) -> Tensor:
+    return split(x, n_head).mT
+
+
+def untransposed_turned(x: Tensor, n_head: int) -> Tensor:
+    return untransposed(x, n_head).mT
 
 
 def every_nth(x: Tensor, n_head: int) -> Tensor:
@@ -74,6 +86,10 @@ def before_the_batch(x: Tensor, n_head: int) -> Tensor:
     return x.view(n_head, B, T, C // n_head).transpose(0, 1)
 
 
+def before_the_batch_by_reshape(x: Tensor, n_head: int) -> Tensor:
+    return before_the_batch(x.contiguous(), n_head)
+
+
 def back_before_the_batch(y: Tensor) -> Tensor:
     B, nh, T, hs = y.shape
     return y.transpose(0, 1).reshape(B, T, nh * hs)
@@ -82,6 +98,22 @@ def back_before_the_batch(y: Tensor) -> Tensor:
 def tokens_before_the_batch(y: Tensor) -> Tensor:
     B, nh, T, hs = y.shape
     return y.permute(2, 0, 1, 3).reshape(B, T, nh * hs)
+
+
+def _btc(y: Tensor) -> tuple[int, int, int]:
+    B, nh, hs, T = y.shape
+    return B, T, nh * hs
+
+
+def tokens_and_heads_in_one(q: Tensor, k: Tensor, v: Tensor, n_head: int) -> Tensor:
+    B, T, C = q.shape
+    rows = (x.view(B, T * n_head, C // n_head) for x in (q, k, v))
+    return merge(attend(*(x.unflatten(1, (T, n_head)).transpose(1, 2) for x in rows)))
+
+
+def heads_as_rows(q: Tensor, k: Tensor, v: Tensor, n_head: int) -> Tensor:
+    B, T, C = q.shape
+    return attend(*(x.view(B, T * n_head, -1) for x in (q, k, v))).reshape(B, T, C)
 
 
 def scaled_by_the_width(q: Tensor, k: Tensor, v: Tensor, n_head: int) -> Tensor:
@@ -94,10 +126,36 @@ def _probe(B: int, T: int, nh: int, hs: int) -> tuple[Tensor, Tensor, Tensor, in
     return q, k, v.clone().requires_grad_(), nh
 
 
+def _cut_out(B: int, T: int, nh: int, hs: int) -> tuple[Tensor, Tensor, Tensor, int]:
+    """As they come from one wide Linear: a token's channels together, the tokens with gaps."""
+    q, k, v, _ = _probe(B, T, nh, hs)
+    q, k, v = torch.cat([q, k, v.detach()], dim=-1).chunk(3, dim=-1)
+    return q, k, v.requires_grad_(), nh
+
+
 SPLIT_BY_VIEW = (
     "the shape is right, and the numbers are in the wrong heads: the view cut along the text, so "
     "that a head holds all channels of a few tokens. Which single axis may be cut in two, and "
     "which step then changes the order of axes?"
+)
+THERE_AND_BACK = "heads by a view, there and back"
+UNDONE = SPLIT_BY_VIEW + " (Viewed back the same way, the mixture only looks undone.)"
+GAPS = (
+    "the numbers are right while each token lies right behind the one before. Here q, k and v are "
+    "cut out of one wide tensor, as a GPT's are, with gaps between tokens: no one stride steps "
+    "through tokens and heads. Which axis alone can always be cut?"
+)
+TURNED = (
+    "attend sees (hs, T) as its last two axes, so that tokens and channels have changed roles: "
+    "every channel looks at channels. Which of the two should be the rows?"
+)
+HEADS_INSIDE = (
+    "the axis was cut, and the two new ones exchanged: attend sees (hs, nh) as its last two, at "
+    "each position by itself. Which axis should go beside the batch, and leave the tokens inside?"
+)
+AMONG_TOKENS = (
+    "tokens and heads were made one axis of rows, so that each head of a token looks at all heads "
+    "of all tokens. A head looks at its own alone: which axis must stand apart, in front of both?"
 )
 INTERLEAVED = (
     "a head got every n-th channel. In the loop it gets hs channels that lie together. In which "
@@ -121,14 +179,14 @@ attend_at_once = Exercise(
         _probe(1, 6, 4, 1),
         _probe(4, 2, 1, 6),
         _probe(2, 1, 2, 3),
+        _cut_out(2, 4, 3, 2),
     ),
     mistakes=(
         Mistake("heads by a view", SPLIT_BY_VIEW, with_heads(split_by_view, merge)),
-        Mistake(
-            "heads by a view, there and back",
-            SPLIT_BY_VIEW + " (Viewed back the same way, the mixture only looks undone.)",
-            with_heads(split_by_view, merge_by_view),
-        ),
+        Mistake("heads by a view", SPLIT_BY_VIEW, with_heads(split_by_reshape, merge)),
+        Mistake(THERE_AND_BACK, UNDONE, with_heads(split_by_view, merge_by_view)),
+        Mistake(THERE_AND_BACK, UNDONE, with_heads(split_by_reshape, merge_by_view)),
+        Mistake("a view over tokens and heads", GAPS, tokens_and_heads_in_one),
         Mistake(
             "merged by a view",
             "the heads were split rightly, and merged as they lie: head by head. What has to stand "
@@ -153,6 +211,37 @@ attend_at_once = Exercise(
             "became channels. Which axis should stand beside the batch?",
             with_heads(heads_last, lambda y: y.transpose(1, 3).flatten(2)),
         ),
+        Mistake(
+            "tokens and channels exchanged",
+            TURNED,
+            with_heads(channels_for_tokens, lambda y: merge(y.mT)),
+        ),
+        Mistake(
+            "tokens and channels exchanged",
+            TURNED,
+            with_heads(channels_for_tokens, lambda y: y.transpose(1, 2).reshape(_btc(y))),
+        ),
+        Mistake(
+            "tokens and channels exchanged",
+            TURNED,
+            with_heads(channels_for_tokens, lambda y: y.reshape(_btc(y))),
+        ),
+        Mistake("heads among the tokens", AMONG_TOKENS, heads_as_rows),
+        Mistake(
+            "heads among the tokens",
+            AMONG_TOKENS,
+            lambda q, k, v, n_head: heads_as_rows(*(x.contiguous() for x in (q, k, v)), n_head),
+        ),
+        Mistake(
+            "heads became channels",
+            HEADS_INSIDE,
+            with_heads(untransposed_turned, lambda y: y.mT.flatten(2)),
+        ),
+        Mistake(
+            "heads became channels",
+            HEADS_INSIDE,
+            with_heads(untransposed_turned, lambda y: y.flatten(2)),
+        ),
         Mistake("every n-th channel", INTERLEAVED, with_heads(every_nth, merge)),
         Mistake("every n-th channel", INTERLEAVED, with_heads(every_nth, channels_first)),
         Mistake(
@@ -168,6 +257,9 @@ attend_at_once = Exercise(
             with_heads(heads_of_that_size, merge),
         ),
         Mistake("heads before the batch", OVER_TEXTS, with_heads(before_the_batch, merge)),
+        Mistake(
+            "heads before the batch", OVER_TEXTS, with_heads(before_the_batch_by_reshape, merge)
+        ),
         Mistake(
             "merged over the batch",
             "the heads were split rightly, and merged with the heads still in front of the batch, "
@@ -209,7 +301,10 @@ attend_at_once = Exercise(
             with_heads(split, lambda y: y.sum(1)),
         ),
     ),
-    at_most={  # a loop over the three heads of the first input makes more, however it takes them
+    at_most={  # a loop over heads or texts makes more on some input, however it takes them
+        "aten::exp": (1, MORE_CALLS),
+        "aten::logsumexp": (1, MORE_CALLS),
+        "aten::sum.dim_IntList": (3, MORE_CALLS),
         "aten::_softmax": (1, MORE_CALLS),
         "aten::_safe_softmax": (1, MORE_CALLS),
         "aten::_scaled_dot_product_flash_attention_for_cpu": (1, MORE_CALLS),
