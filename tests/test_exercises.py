@@ -259,6 +259,15 @@ def row_by_row(scores, block_size):
     return weights
 
 
+def query_by_query(scores, block_size):
+    rows = [
+        torch.cat([row[: i + 1].softmax(0), row.new_zeros(len(row) - i - 1)])
+        for head in scores.flatten(0, 1)
+        for i, row in enumerate(head)
+    ]
+    return torch.stack(rows).view(scores.shape)
+
+
 def by_hand(scores, block_size):
     places = torch.arange(scores.shape[-1])
     hidden = places > places[:, None]
@@ -409,9 +418,9 @@ RIGHT_IN_OTHER_WORDS = {
         lambda scores, block_size: (scores + causal_mask(scores.shape[-1]).float().log()).softmax(
             -1
         ),
-        lambda scores, block_size: cut(scores, block_size).numpy(),
         row_by_row,
         by_hand,
+        query_by_query,
     ],
     "encode_word": [encode_by_ranks_in_order, encode_by_recursion, encode_with_infinity],
     "batch_of_a_text": [
