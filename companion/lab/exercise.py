@@ -207,7 +207,9 @@ def _gradients(run: Run) -> list[Tensor]:
     """Of the sum, each number weighed differently: rows that add up to 1 have no other slope."""
     leaves = [x for x in run.args if isinstance(x, Tensor) and x.requires_grad]
     places = torch.linspace(0.5, 1, run.value.numel()).view(run.value.shape)
-    grads = torch.autograd.grad((run.value * places).sum(), leaves, allow_unused=True, retain_graph=True)
+    grads = torch.autograd.grad(
+        (run.value * places).sum(), leaves, allow_unused=True, retain_graph=True
+    )
     return [torch.zeros_like(x) if g is None else g for x, g in zip(leaves, grads)]
 
 

@@ -5,8 +5,9 @@ from torch import Tensor
 
 INF = float("inf")
 FAR = 50.0  # a score as large as this is in the probe whose weights float32 cannot hold
-NUMBERS = (-0.1, -0.5, -1, -2, -3, -4, -5, -8, -10, -15, -20, -30, -50, -60, -80) + tuple(
-    -n * ten for ten in (100, 1000, 10_000, 100_000) for n in (1, 1.5, 2, 2.5, 3, 4, 5, 8, 9)
+NUMBERS = (
+    *(-0.1, -0.5, -1, -2, -3, -4, -5, -8, -10, -15, -20, -30, -50, -60, -80),
+    *(-n * ten for ten in (100, 1000, 10_000, 100_000) for n in (1, 1.5, 2, 2.5, 3, 4, 5, 8, 9)),
 )
 
 
