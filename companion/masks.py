@@ -30,8 +30,8 @@ def influence(model: nn.Module, ids: Int[Tensor, "B T"]) -> Float[Tensor, "T T"]
     """[i, j]: how far logits at position i move when the token at j is replaced.
 
     A causal model has zeros above the diagonal. `model` maps ids to logits (B, T, V),
-    to a tuple with them or to something that has `.logits`; it runs T + 1 times, in
-    eval mode.
+    to a tuple with them or to something that has `.logits`. It runs T + 1 times in eval
+    mode, so what looks ahead only while training (a batch norm) does not show.
     """
     before, others = logits_of(model, ids), other_ids(ids)
     columns = []

@@ -259,6 +259,15 @@ def row_by_row(scores, block_size):
     return weights
 
 
+def query_by_query(scores, block_size):
+    rows = [
+        torch.cat([row[: i + 1].softmax(0), row.new_zeros(len(row) - i - 1)])
+        for head in scores.flatten(0, 1)
+        for i, row in enumerate(head)
+    ]
+    return torch.stack(rows).view(scores.shape)
+
+
 def by_hand(scores, block_size):
     places = torch.arange(scores.shape[-1])
     hidden = places > places[:, None]
@@ -416,9 +425,9 @@ RIGHT_IN_OTHER_WORDS = {
         lambda scores, block_size: (scores + causal_mask(scores.shape[-1]).float().log()).softmax(
             -1
         ),
-        lambda scores, block_size: cut(scores, block_size).numpy(),
         row_by_row,
         by_hand,
+        query_by_query,
     ],
     "encode_word": [encode_by_ranks_in_order, encode_by_recursion, encode_with_infinity],
     "batch_of_a_text": [
@@ -614,6 +623,41 @@ def test_a_gradient_that_flows_half_way_is_not_right():
         return loss / 2 + loss.detach() / 2
 
     assert "the gradient is not" in exercise.verdict(half)
+
+
+def weights_with_half_the_gradient(scores, block_size):
+    weights = cut(scores, block_size)
+    return weights / 2 + weights.detach() / 2
+
+
+def weights_written_into_the_scores(scores, block_size):
+    return scores.masked_fill_(~causal_mask(scores.shape[-1]), -torch.inf).softmax(-1)
+
+
+def weights_open_from_row_32(scores, block_size):
+    seen = causal_mask(scores.shape[-1])
+    seen[32:] = True
+    return scores.masked_fill(~seen, -torch.inf).softmax(-1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (weights_with_half_the_gradient, "the gradient is not"),
+        (weights_written_into_the_scores, "argument 1 was changed in place"),
+        (weights_open_from_row_32, "at (0, 0, 32, 0)"),
+        (lambda scores, block_size: cut(scores.detach(), block_size), "no gradient can flow back"),
+        (lambda scores, block_size: cut(scores, 768), "a mask of one size"),
+        (
+            lambda scores, block_size: scores.masked_fill(
+                ~causal_mask(scores.shape[-1]), -200.0
+            ).softmax(-1),
+            "not far enough",
+        ),
+    ],
+)
+def test_weights_that_are_right_only_nearly_everywhere_are_not_right(answer, said):
+    assert said in EXERCISES["causal_weights"].verdict(answer)
 
 
 def test_looking_up_is_not_multiplying():

@@ -109,7 +109,8 @@ def _ends_within(seconds: float, call: Callable[[], None]) -> bool:
 
 def _copy(value: Any) -> Any:
     if isinstance(value, Tensor):
-        return _laid_out_alike(value.detach()).requires_grad_(value.requires_grad)
+        copy = _laid_out_alike(value.detach()).requires_grad_(value.requires_grad)
+        return copy if value.is_leaf else copy.clone()  # what is no leaf can be written into
     if isinstance(value, list | tuple):
         return type(value)(_copy(item) for item in value)
     return {k: _copy(v) for k, v in value.items()} if isinstance(value, dict) else value

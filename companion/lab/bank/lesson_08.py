@@ -17,6 +17,25 @@ def _probe(B: int, nh: int, T: int, block_size: int, spread: float = 1.5) -> tup
     return scores, block_size
 
 
+def _with_zeros() -> tuple[Tensor, int]:
+    """Scores some of which are exactly 0, among them all that the first query may see."""
+    scores, block_size = _probe(2, 2, 5, 9)
+    scores[..., ::2, ::2] = 0
+    return scores, block_size
+
+
+def _far_below() -> tuple[Tensor, int]:
+    """Scores no further apart than elsewhere, and all of them near -100,000."""
+    scores, block_size = _probe(1, 2, 4, 6)
+    return scores - 1e5, block_size
+
+
+def _needs_gradient() -> tuple[Tensor, int]:
+    """Scores as they are while a model trains."""
+    scores, block_size = _probe(2, 2, 3, 3)
+    return scores.requires_grad_().clone(), block_size  # no leaf, so that it can be written into
+
+
 def _whole(block_size: int) -> Tensor:
     return answers.may_look(block_size)
 
@@ -28,6 +47,10 @@ TOO_LARGE = (
 WRONG_SIZE = (
     "the mask has as many rows as the scores have {}. The scores have four axes; which two of them "
     "count tokens?"
+)
+FIXED_SIZE = (
+    "the mask has a size that stands in your code, and a longer text came. How many tokens there "
+    "may be, block_size says; how many there are, the scores."
 )
 NOT_BOOLEAN = (
     "to hide something, PyTorch wants a mask of True and False, and this one holds numbers. Say "
@@ -62,8 +85,22 @@ causal_weights = Exercise(
         _probe(3, 1, 1, 4),  # one token, one head
         _probe(2, 5, 3, 6),
         _probe(2, 2, 6, 8, spread=90.0),  # a hidden score may be hundreds above all others
+        _with_zeros(),
+        _far_below(),
+        _needs_gradient(),
+        _probe(1, 1, 770, 770),  # longer than GPT-2 is wide
     ),
+    seconds=30.0,  # for loops over the last one's queries and keys
     mistakes=(
+        *(
+            Mistake(
+                "not far enough",
+                NOT_FAR,
+                lambda scores, block_size, value=value: answers.with_value(value, scores),
+                shows=answers.hides_with_a_number,
+            )
+            for value in (-1.0, -100.0, -300.0, -500.0, -1e4)
+        ),
         Mistake(
             "nothing masked",
             "these are the weights of scores that were not masked. masked_fill gives back a new "
@@ -130,18 +167,6 @@ causal_weights = Exercise(
             "zeros before the softmax",
             ZERO_FILL,
             lambda scores, block_size: answers.with_value(0.0, scores),
-        ),
-        Mistake(
-            "not far enough",
-            NOT_FAR,
-            lambda scores, block_size: answers.with_value(-1.0, scores),
-            shows=answers.hides_with_a_number,
-        ),
-        Mistake(
-            "not far enough",
-            NOT_FAR,
-            lambda scores, block_size: answers.with_value(-100.0, scores),
-            shows=answers.hides_with_a_number,
         ),
         Mistake(
             "plus for minus",
@@ -254,6 +279,24 @@ causal_weights = Exercise(
             "the mask returned",
             "this is the mask alone: who may look at whom. How much, the scores say.",
             lambda scores, block_size: answers.seen(scores),
+        ),
+        Mistake(
+            "zeros taken for hidden",
+            "a score of exactly 0 was hidden with the future, and a row that had nothing else "
+            "became NaN. 0 is a score like any other: let places say what is hidden, not values.",
+            answers.by_zeros,
+        ),
+        *(
+            Mistake("a mask of one size", FIXED_SIZE, answer)
+            for size in (768, 512, 384, 256, 128, 64, 32, 16, 8)
+            for answer in (
+                lambda scores, block_size, size=size: scores.masked_fill(
+                    ~answers.corner(size, scores), -answers.INF
+                ).softmax(-1),
+                lambda scores, block_size, size=size: torch.where(
+                    answers.corner(size, scores), scores, -answers.INF
+                ).softmax(-1),
+            )
         ),
         Mistake(
             "not cut to T",
