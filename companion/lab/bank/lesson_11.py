@@ -19,6 +19,7 @@ BELL = 2.1  # of the fourth moment over the squared second: 1.8 is uniform, 3 no
 UNTIED = "tied to the table"
 BIASES, NORMS, SHAPE = "largest bias", "norms (weight, bias)", "uniform numbers"
 OFF, SAME = "weights whose mean is not 0", "blocks with the same numbers"
+FROZEN = "parameters that want no gradient"
 
 
 def look(answer: Answer, n_layer: int) -> Seen:
@@ -36,7 +37,8 @@ def look(answer: Answer, n_layer: int) -> Seen:
         NORMS: [mean_of(m.weight for m in norms), mean_of(m.bias for m in norms)],
         SHAPE: sum(uniform(x) for x in weights.values()),
         OFF: sum(bool(x.mean().abs() > 0.2 * x.std()) for x in weights.values()),
-        SAME: torch.equal(model.h[0].mlp.c_fc.weight, model.h[-1].mlp.c_fc.weight),
+        SAME: repeated(list(weights.values())),
+        FROZEN: sum(not x.requires_grad for x in model.parameters()),
         UNTIED: model.lm_head.weight is model.wte.weight,
     }
 
@@ -60,6 +62,16 @@ def snapped(weight: Tensor, wanted: float) -> float:
 
 def mean_of(parameters: Any) -> float:
     return torch.cat([x.detach().flatten() for x in parameters]).mean().item()
+
+
+def repeated(weights: list[Tensor]) -> bool:
+    """Whether two of the weights have the same numbers, but for their size."""
+    shapes = [(x.shape, x.flatten()[:8] / x.std()) for x in weights]
+    return any(
+        a == b and torch.allclose(x, y, atol=1e-4)
+        for n, (a, x) in enumerate(shapes)
+        for b, y in shapes[:n]
+    )
 
 
 def uniform(weight: Tensor) -> bool:
