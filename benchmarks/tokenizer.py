@@ -32,7 +32,7 @@ from tqdm import tqdm
 
 from companion import assets
 from companion.tokenizer import BPETokenizer
-from companion.vocabulary import readable
+from companion.tokenizer.vocabulary import readable
 
 SIZE, LETTERS, TURNS = 1024, 10**6, 3
 CASES = ["learn-taylorswift", "learn-tinyshakespeare", "encode-tinyshakespeare", "letter", "memory"]

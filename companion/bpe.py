@@ -1,24 +1,40 @@
-"""Byte pair encoding, learned: which pairs to merge, from words and their counts."""
+"""Byte pair encoding as GPT-2 has it, the plain way: written to be read, slow on long texts."""
 
 # Exported from lessons/06_bpe_tokenizer.md: edit that, then run `make lessons`.
 
 __all__ = [
     "BYTE_ORDER",
+    "GPT2_PATTERN",
     "PRINTABLE",
-    "TO_IDS",
     "Pair",
     "best_pair",
+    "decode",
+    "encode",
+    "encode_word",
     "learn",
-    "learn_plainly",
     "merge_pair",
     "pair_counts",
+    "tokens_of",
+    "train",
+    "word_counts",
 ]
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from heapq import heapify, heappop, heappush
 from itertools import pairwise
-from operator import add
+
+import regex
+
+
+def merge_pair(ids: Sequence[int], pair: tuple[int, int], new: int) -> list[int]:
+    """The ids with each occurrence of the pair, taken from the left, become `new`."""
+    merged, at = [], 0
+    while at < len(ids):
+        is_pair = tuple(ids[at : at + 2]) == pair
+        merged.append(new if is_pair else ids[at])
+        at += 2 if is_pair else 1
+    return merged
+
 
 Pair = tuple[int, int]
 
@@ -28,7 +44,7 @@ BYTE_ORDER = bytes(PRINTABLE + [b for b in range(256) if b not in PRINTABLE])
 
 
 def pair_counts(words: Mapping[tuple[int, ...], int]) -> Counter[Pair]:
-    """How often each pair of neighbours occurs, in words of ids that occur so often."""
+    """How often each pair of neighbours occurs, in words (of ids) with their counts."""
     counts: Counter[Pair] = Counter()
     for word, times in words.items():
         for pair in pairwise(word):
@@ -41,25 +57,12 @@ def best_pair(counts: Mapping[Pair, int]) -> Pair:
     return min(counts, key=lambda pair: (-counts[pair], pair))
 
 
-def merge_pair(ids: Sequence[int], pair: Pair, new: int) -> list[int]:
-    """The ids with each occurrence of the pair, taken from the left, become `new`."""
-    merged, at = [], 0
-    while at < len(ids):
-        if tuple(ids[at : at + 2]) == pair:
-            merged.append(new)
-            at += 2
-        else:
-            merged.append(ids[at])
-            at += 1
-    return merged
-
-
-def learn_plainly(
+def learn(
     words: Mapping[bytes, int],
     merges: int,
     best: Callable[[Mapping[Pair, int]], Pair] = best_pair,
 ) -> list[Pair]:
-    """The pairs to merge, in order, for words that occur so often; every count anew.
+    """The pairs to merge, in order, for words with their counts.
 
     Id n is byte `BYTE_ORDER[n]` for n under 256, and then the result of merge n - 256.
     Fewer than `merges` where no word has two neighbours left.
@@ -78,64 +81,56 @@ def learn_plainly(
     return learned
 
 
-TO_IDS = bytes(BYTE_ORDER.index(byte) for byte in range(256))
+def tokens_of(pairs: Iterable[Pair]) -> list[bytes]:
+    """The bytes of each id: 256 single ones, then what each merge joined."""
+    tokens = [bytes([byte]) for byte in BYTE_ORDER]
+    for left, right in pairs:
+        tokens.append(tokens[left] + tokens[right])
+    return tokens
 
 
-def learn(
-    words: Mapping[bytes, int],
-    merges: int,
-    bar: Callable[[Iterable[int], str], Iterable[int]] = lambda steps, what: steps,
-) -> list[Pair]:
-    """What `learn_plainly` learns, by mending the counts that a merge changes.
+GPT2_PATTERN = (
+    r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++"
+    r"|\s++$|\s+(?!\S)|\s"
+)
 
-    A word is a string here, one character an id. Splitting it at a pair shows all
-    places of the pair, from the left, and what stands beside them.
+
+def word_counts(text: str, pattern: str = GPT2_PATTERN) -> Counter[bytes]:
+    """How often each word occurs, as bytes."""
+    return Counter(word.encode() for word in regex.findall(pattern, text))
+
+
+def encode_word(word: bytes, ranks: Mapping[bytes, int]) -> list[int]:
+    """The ids of a word: of all neighbours that are a token, the lowest id is merged.
+
+    Of several, the leftmost. Every pair is looked up anew for each merge.
     """
-    times = list(words.values())
-    texts = [word.translate(TO_IDS).decode("latin-1") for word in words]
-    counts: dict[str, int] = defaultdict(int)
-    places: dict[str, list[int]] = defaultdict(list)  # the words that a pair occurs in
-    for place, text in enumerate(texts):
-        for pair in map(add, text, text[1:]):
-            counts[pair] += times[place]
-            places[pair].append(place)
-    heap = [(-count, pair) for pair, count in counts.items()]
-    heapify(heap)
-    learned = []
-    for new in bar(range(256, 256 + merges), "merging"):
-        pair = _pop_best(heap, counts)
-        if pair is None:
-            break
-        (first, second), merged = pair, chr(new)
-        learned.append((ord(first), ord(second)))
-        born: dict[str, int] = defaultdict(int)
-        for place in set(places.pop(pair)):
-            parts = texts[place].split(pair)
-            texts[place] = merged.join(parts)
-            for at, (left, right) in enumerate(pairwise(parts)):
-                if left or at:  # with nothing between, another such pair is in front
-                    counts[(left or second)[-1] + first] -= times[place]
-                    fresh = (left or merged)[-1] + merged
-                    born[fresh] += times[place]
-                    places[fresh].append(place)
-                if right:
-                    counts[second + right[0]] -= times[place]
-                    fresh = merged + right[0]
-                    born[fresh] += times[place]
-                    places[fresh].append(place)
-        counts.pop(pair)
-        counts.update(born)
-        for fresh, count in born.items():
-            heappush(heap, (-count, fresh))
-    return learned
+    parts = [word[at : at + 1] for at in range(len(word))]
+    while True:
+        found = [
+            (ranks[left + right], at)
+            for at, (left, right) in enumerate(pairwise(parts))
+            if left + right in ranks
+        ]
+        if not found:
+            return [ranks[part] for part in parts]
+        _, at = min(found)
+        parts[at : at + 2] = [parts[at] + parts[at + 1]]
 
 
-def _pop_best(heap: list[tuple[int, str]], counts: Mapping[str, int]) -> str | None:
-    """The best pair. Counts only fall once pushed: one that fell is put back lower."""
-    while heap:
-        count, pair = heappop(heap)
-        if -count == counts[pair]:
-            return pair
-        if counts[pair]:
-            heappush(heap, (-counts[pair], pair))
-    return None
+def train(text: str, vocab_size: int) -> dict[bytes, int]:
+    """The ranks, learned from a text: each token's bytes, and its id."""
+    pairs = learn(word_counts(text), vocab_size - 256)
+    return {token: id for id, token in enumerate(tokens_of(pairs))}
+
+
+def encode(text: str, ranks: Mapping[bytes, int]) -> list[int]:
+    """The ids of a text, word by word."""
+    words = regex.findall(GPT2_PATTERN, text)
+    return [id for word in words for id in encode_word(word.encode(), ranks)]
+
+
+def decode(ids: Iterable[int], ranks: Mapping[bytes, int]) -> str:
+    """The text of ids; bytes that are no whole character become U+FFFD, as �."""
+    token_of = {id: token for token, id in ranks.items()}
+    return b"".join(token_of[id] for id in ids).decode("utf-8", errors="replace")

@@ -1,4 +1,4 @@
-"""Heads as an axis: split and merged without moving a number; and a probe for what mixes rows."""
+"""Attention heads as an axis of a tensor: split and merged; and a probe for what mixes rows."""
 
 # Exported from lessons/04_tensor_operations.md: edit that, then run `make lessons`.
 

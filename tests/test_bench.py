@@ -14,7 +14,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from companion import lab
-from companion.lab import asking, pictures, plots, records, sliding
+from companion.lab import asking, blocks, mapping, pictures, plots, records, sliding
 
 token_pictures = sys.modules["companion.lab.tokens"]  # `lab.tokens` is the function
 ALT = "A line that rises from zero to one."
@@ -102,11 +102,12 @@ def a_plot(**options):
         a_plot,
         lambda: shown(lambda: lab.bars({"a": 1.0, "b": 2.0}, title="t", x="x", alt=ALT)),
         lambda: shown(lambda: lab.grid([[1.0, -2.0]], title="t", x="x", y="y", alt=ALT)),
+        lambda: shown(lambda: lab.maps({"a": np.eye(3)}, title="t", x="x", y="y", alt=ALT)),
         lambda: shown(
             lambda: lab.memory({"a": torch.arange(6).view(2, 3)}, group=3, title="t", alt=ALT)
         ),
     ],
-    ids=["plot", "bars", "grid", "memory"],
+    ids=["plot", "bars", "grid", "maps", "memory"],
 )
 def test_every_picture_has_its_alt_text_and_an_opaque_light_card(bundle):
     data = bundle()
@@ -230,6 +231,61 @@ def test_bars_of_a_slider_name_their_groups_and_mark_one_bar():
     assert [bar.get_height() for bar in axes.patches] == [1, 2, 3, 4]
 
 
+def cells_of(axes):
+    """The colour of each cell of a map, as (T, T, 3)."""
+    return np.asarray(axes.images[0].get_array())
+
+
+def a_map(matrix):
+    from matplotlib.figure import Figure
+
+    axes = Figure().subplots()
+    alt = lab.draw_map(axes, matrix, title="t", x="x", y="y")
+    return cells_of(axes), alt
+
+
+def test_a_map_leaves_nothing_white_and_tells_the_future_from_the_rest():
+    colors, alt = a_map([[1.0, 0.5, 0.0], [1.0, 1.0, 1e-9], [0.0, 1.0, 1.0]])
+    white = (colors == 1).all(-1)
+    assert white.tolist() == [[False, False, True], [False, False, True], [True, False, False]]
+    red, blue = colors[..., 0], colors[..., 2]
+    assert red[0, 1] > blue[0, 1]  # later than its row
+    assert (blue > red)[[0, 1, 1, 2, 2], [0, 0, 1, 1, 2]].all()
+    assert alt == "t: a map of 3 by 3 positions; 1 reach from the future."
+
+
+def test_a_stronger_cell_is_darker_whatever_the_sign_and_the_scale():
+    colors, _ = a_map([[-1.0, 0.0], [0.01, 0.1]])
+    darkness = 3 - colors.sum(-1)
+    assert darkness[0, 0] > darkness[1, 1] > darkness[1, 0] > darkness[0, 1] == 0
+    for factor in (1e-8, 1e8):
+        again, _ = a_map(factor * np.array([[1.0, 0.0], [0.01, 0.1]]))
+        np.testing.assert_allclose(again, colors)
+
+
+def test_an_empty_map_is_drawn_white():
+    colors, alt = a_map(np.zeros((2, 2)))
+    assert (colors == 1).all()
+    assert "0 reach" in alt
+
+
+@pytest.mark.parametrize("matrix", [np.zeros(3), np.zeros((2, 3)), np.zeros((2, 2, 2))])
+def test_a_map_is_square(matrix):
+    with pytest.raises(ValueError, match="a map is a square matrix, and this has shape"):
+        a_map(matrix)
+
+
+def test_maps_give_each_name_a_panel():
+    figures = []
+    named = {name: np.eye(3) for name in "abcd"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mapping, "show_figure", lambda figure, alt: figures.append(figure))
+        lab.maps(named, title="t", x="x", y="y", alt=ALT, columns=3)
+    panels = [axes for axes in figures[0].axes if axes.get_visible()]
+    assert [axes.get_title("left") for axes in panels] == list("abcd")
+    assert all((cells_of(axes)[~np.eye(3, dtype=bool)] == 1).all() for axes in panels)
+
+
 def test_a_grid_draws_matrices_only():
     with pytest.raises(ValueError, match="two axes, and this has 3"):
         lab.grid(np.zeros((2, 2, 2)), title="t", x="x", y="y", alt=ALT)
@@ -296,6 +352,29 @@ def test_blocks_are_named_and_other_shapes_refused():
     for shape in ((12,), (1, 3, 2, 2)):
         with pytest.raises(ValueError, match=f"this has {len(shape)}"):
             drawn(X.reshape(shape))
+
+
+def test_the_block_has_four_numbered_sites_each_with_its_note():
+    figures = []
+    notes = {"embeddings": "first", "weights": "second", "attention": "third", "mlp": "fourth"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blocks, "show_figure", lambda figure, alt: figures.append(figure))
+        lab.block(notes, title="t", alt=ALT, heading="how many")
+    texts = figures[0].axes[0].texts
+    at = {text.get_text(): text.get_position() for text in texts}
+    for number, (site, note) in enumerate(notes.items(), 1):
+        assert at[str(number)][1] == at[site][1] == at[note][1]
+    assert at["1"][1] < at["2"][1] < at["3"][1] < at["4"][1]
+    figures[0].draw_without_rendering()
+    words = [text.get_window_extent() for text in texts if text.get_text() in [*notes, *at]]
+    assert not any(
+        a.overlaps(b) for a, b in itertools.combinations(words, 2) if a.width > 20 < b.width
+    )
+
+
+def test_a_block_has_no_other_sites():
+    with pytest.raises(ValueError, match="'heads' is no site of dropout"):
+        lab.block({"heads": "none"}, title="t", alt=ALT)
 
 
 # --- sliders --------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from torch import nn
 
 from companion.lab.bank import check, lesson_03
 from companion.lab.exercise import CANNOT_READ, NOT_WRITTEN, RETURNED_NOTHING, Exercise, Mistake
+from companion.masks import causal_mask
 
 EXERCISES = vars(check)
 MISTAKES = [(name, mistake) for name, ex in EXERCISES.items() for mistake in ex.mistakes]
@@ -52,7 +53,8 @@ def test_hints_name_what_is_wrong_without_the_code(name):
 @pytest.mark.parametrize("name", EXERCISES)
 def test_no_constant_is_right(name):
     exercise = EXERCISES[name]
-    first = exercise.reference(*exercise.probes[0])
+    made = partial(exercise.look, exercise.reference) if exercise.look else exercise.reference
+    first = made(*exercise.probes[0])
     assert not exercise.verdict(lambda *_: first).startswith("right")
 
 
@@ -97,6 +99,40 @@ def merge_on_a_stack(ids, pair, new):
     return stack
 
 
+def encode_by_ranks_in_order(word, ranks):
+    """Each merge in the order of learning, at all its places, whether or not it occurs."""
+    parts = [word[at : at + 1] for at in range(len(word))]
+    for token, _ in sorted(ranks.items(), key=lambda item: item[1]):
+        at = 0
+        while at < len(parts) - 1:
+            if parts[at] + parts[at + 1] == token:
+                parts[at : at + 2] = [token]
+            at += 1
+    return [ranks[part] for part in parts]
+
+
+def encode_by_recursion(word, ranks, parts=None):
+    parts = parts or tuple(map(bytes, zip(word)))
+    joined = [left + right for left, right in itertools.pairwise(parts)]
+    best = min((token for token in joined if token in ranks), key=ranks.get, default=None)
+    if best is None:
+        return [*map(ranks.__getitem__, parts)]
+    at = joined.index(best)
+    return encode_by_recursion(word, ranks, (*parts[:at], best, *parts[at + 2 :]))
+
+
+def encode_with_infinity(word, ranks):
+    ids = [ranks[bytes([byte])] for byte in word]
+    token_of = {id: token for token, id in ranks.items()}
+    while len(ids) > 1:
+        both = [token_of[left] + token_of[right] for left, right in itertools.pairwise(ids)]
+        at = min(range(len(both)), key=lambda n: ranks.get(both[n], float("inf")))
+        if both[at] not in ranks:
+            break
+        ids[at : at + 2] = [ranks[both[at]]]
+    return tuple(ids)
+
+
 def attend(q, k, v):
     return (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1) @ v
 
@@ -116,6 +152,25 @@ def heads_stacked_over_the_batch(q, k, v, n_head):
 def heads_in_front(q, k, v, n_head):
     heads = (x.unflatten(-1, (n_head, -1)).permute(2, 0, 1, 3) for x in (q, k, v))
     return attend(*heads).permute(1, 2, 0, 3).flatten(2)
+
+
+def heads_stacked_of_splits(q, k, v, n_head):
+    hs = q.shape[-1] // n_head
+    stacked = (torch.stack(x.split(hs, dim=-1), dim=1) for x in (q, k, v))
+    return torch.cat(attend(*stacked).unbind(1), dim=-1)
+
+
+def heads_laid_behind_one_another(q, k, v, n_head):
+    """The heads as more rows of the batch, cut out of the channels slice by slice."""
+    hs, B = q.shape[-1] // n_head, len(q)
+    cuts = [slice(h * hs, (h + 1) * hs) for h in range(n_head)]
+    longer = (torch.cat([x[..., cut] for cut in cuts]) for x in (q, k, v))  # (nh * B, T, hs)
+    return torch.cat(attend(*longer).split(B), dim=-1)
+
+
+def heads_by_vmap(q, k, v, n_head):
+    q, k, v = (x.unflatten(-1, (n_head, -1)) for x in (q, k, v))
+    return torch.vmap(attend, in_dims=2, out_dims=2)(q, k, v).flatten(2)
 
 
 class PairsInSequential(lesson_03.Reader):
@@ -169,12 +224,154 @@ def one_for_two_by_probing(w1, b1, w2, b2):
     return columns.T, bias
 
 
+def gpt2s_start_by_apply(model, n_layer):
+    """By modules, as most implementations do; then the ends of branches again."""
+
+    def fill(module):
+        if isinstance(module, nn.Linear | nn.Embedding):
+            module.weight.data.normal_(0, 0.02)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            module.bias.data.zero_()
+
+    model.apply(fill)
+    model.wpe.weight.data.normal_(0, 0.01)
+    for block in model.h:
+        for end in (block.attn.c_proj, block.mlp.c_proj):
+            end.weight.data /= (2 * n_layer) ** 0.5
+
+
+def gpt2s_start_with_tails_cut(model, n_layer):
+    """Normal numbers within two, and the model is returned."""
+    nn.init.trunc_normal_(model.wte.weight, std=0.02)
+    nn.init.trunc_normal_(model.wpe.weight, std=0.01)
+    for name, layer in model.h.named_modules():
+        if isinstance(layer, nn.Linear):
+            std = 0.0227 * ((2 * n_layer) ** -0.5 if "c_proj" in name else 1)  # 0.02 once cut
+            nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std)
+            nn.init.constant_(layer.bias, 0)
+    return model
+
+
+def row_by_row(scores, block_size):
+    weights = torch.zeros_like(scores)
+    for i in range(scores.shape[-1]):
+        weights[..., i, : i + 1] = scores[..., i, : i + 1].softmax(-1)
+    return weights
+
+
+def by_hand(scores, block_size):
+    places = torch.arange(scores.shape[-1])
+    hidden = places > places[:, None]
+    top = scores.masked_fill(hidden, -torch.inf).amax(-1, keepdim=True)
+    exps = (scores - top).exp().masked_fill(hidden, 0)
+    return exps / exps.sum(-1, keepdim=True)
+
+
+def cut(scores, block_size, last=False):
+    tril, T = torch.tril(torch.ones(block_size, block_size)), scores.shape[-1]
+    tril = tril[-T:, -T:] if last else tril[:T, :T]
+    return F.softmax(scores.masked_fill(tril == 0, float("-inf")), dim=-1)
+
+
+def dropout_by_bernoulli(x, p, training):
+    if not training:
+        return x
+    if p == 1:
+        return torch.zeros_like(x)
+    keep = torch.full(x.shape, 1 - p)
+    return x * torch.bernoulli(keep) / keep
+
+
+def dropout_by_where(x, p, training):
+    if not training or p == 0:
+        return x
+    lost = torch.rand_like(x) < p
+    return torch.where(lost, 0.0, x / (1 - p) if p < 1 else x)
+
+
+def dropout_by_masked_fill(x, p, training):
+    scale = 1 / max(1 - p, 1e-9)
+    return x.masked_fill(torch.rand(x.shape) < p, 0) * scale if training else x
+
+
+def dropout_by_numpy(x, p, training):
+    if not training or p in (0, 1):
+        return x * (1.0 if not training else 1.0 - p)
+    keep = torch.from_numpy(np.random.random(x.shape) >= p)
+    return keep * x / (1 - p)
+
+
+def dropout_by_rows(x, p, training):
+    if not training:
+        return x.clone()
+    scale = 0.0 if p == 1 else 1 / (1 - p)
+    rows = [row * torch.empty(row.shape).bernoulli_(1 - p).mul_(scale) for row in x]
+    return torch.stack(rows)
+
+
+class Buffered(lesson_03.Reader):
+    """A tensor of its own: registered, and not saved."""
+
+    def __init__(self, V, C, layers):
+        super().__init__(V, C, layers)
+        self.register_buffer("scale", torch.ones(C), persistent=False)
+
+    def through(self, x, mask):
+        made_where_x_is = torch.zeros(x.shape[-1], device=x.device)
+        return super().through(x * self.scale + made_where_x_is, mask)
+
+
+def tied_by_name(table, head):
+    delattr(head, "weight")
+    head.register_parameter("weight", table._parameters["weight"])
+    return head
+
+
+class AttentionByHeads(nn.Module):
+    """A loop over heads, each with its own corner of the weights."""
+
+    def __init__(self, n_embd, n_head, block_size):
+        super().__init__()
+        self.c_attn, self.c_proj = nn.Linear(n_embd, 3 * n_embd), nn.Linear(n_embd, n_embd)
+        self.n_head = n_head
+        self.register_buffer("tril", torch.tril(torch.ones(block_size, block_size)))
+
+    def forward(self, x):
+        T, parts = x.shape[1], self.c_attn(x).chunk(3, dim=-1)
+        heads = zip(*(part.chunk(self.n_head, dim=-1) for part in parts))
+        return self.c_proj(torch.cat([self.head(*head, T) for head in heads], dim=-1))
+
+    def head(self, q, k, v, T):
+        scores = q @ k.transpose(1, 2) * q.shape[-1] ** -0.5
+        return F.softmax(scores.masked_fill(self.tril[:T, :T] == 0, float("-inf")), dim=-1) @ v
+
+
+class AttentionFused(AttentionByHeads):
+    def forward(self, x):
+        B, T, C = x.size()
+        q, k, v = self.c_attn(x).split(C, dim=2)
+        q, k, v = (y.view(B, T, self.n_head, -1).transpose(1, 2) for y in (q, k, v))
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return self.c_proj(y.transpose(1, 2).contiguous().view(B, T, C))
+
+
 RIGHT_IN_OTHER_WORDS = {
+    "attention": [AttentionByHeads, AttentionFused],
+    "one_table": [tied_by_name, lambda table, head: setattr(head, "weight", table.weight)],
+    "start_as_gpt2": [gpt2s_start_by_apply, gpt2s_start_with_tails_cut],
     "reader": [
+        Buffered,
         partial(lesson_03.Reader, blocks=lambda blocks: nn.Sequential(*blocks)),
         PairsInSequential,
         mended_afterwards,
         OneByOne,
+    ],
+    "dropout": [
+        dropout_by_bernoulli,
+        dropout_by_where,
+        dropout_by_masked_fill,
+        dropout_by_numpy,
+        dropout_by_rows,
     ],
     "lookup_as_product": [
         lambda ids, w: torch.einsum("btv,vc->btc", F.one_hot(ids, len(w)).float(), w),
@@ -189,6 +386,9 @@ RIGHT_IN_OTHER_WORDS = {
         heads_by_einsum,
         heads_stacked_over_the_batch,
         heads_in_front,
+        heads_stacked_of_splits,
+        heads_laid_behind_one_another,
+        heads_by_vmap,
         lambda q, k, v, n: (
             F.scaled_dot_product_attention(
                 *(x.view(*x.shape[:2], n, -1).transpose(1, 2) for x in (q, k, v))
@@ -226,6 +426,30 @@ RIGHT_IN_OTHER_WORDS = {
         merge_on_a_stack,
         lambda ids, pair, new: tuple(merge_on_a_stack(ids, pair, new)),
     ],
+    "causal_weights": [
+        cut,
+        lambda scores, block_size: cut(scores, block_size, last=True),
+        lambda scores, block_size: cut(scores, scores.shape[-1]),
+        lambda scores, block_size: scores.masked_fill(~causal_mask(scores.shape[-1]), -1e9).softmax(
+            -1
+        ),
+        lambda scores, block_size: scores.masked_fill(
+            ~causal_mask(scores.shape[-1]), torch.finfo(scores.dtype).min
+        ).softmax(-1),
+        lambda scores, block_size: torch.where(
+            causal_mask(scores.shape[-1])[None, None], scores, -torch.inf
+        ).softmax(-1),
+        lambda scores, block_size: (
+            scores + torch.full(scores.shape[-2:], -torch.inf).triu(1)
+        ).softmax(-1),
+        lambda scores, block_size: (scores + causal_mask(scores.shape[-1]).float().log()).softmax(
+            -1
+        ),
+        lambda scores, block_size: cut(scores, block_size).numpy(),
+        row_by_row,
+        by_hand,
+    ],
+    "encode_word": [encode_by_ranks_in_order, encode_by_recursion, encode_with_infinity],
     "batch_of_a_text": [
         lambda tokens, B, T, step: [
             x[: (len(tokens) - 1) // (B * T) * B * T].view(-1, B, T)[
@@ -437,24 +661,125 @@ def test_looking_up_is_not_multiplying():
         assert "the weight was looked up" in exercise.verdict(answer)
 
 
-def test_a_loop_over_heads_is_not_at_once():
-    exercise = EXERCISES["attend_at_once"]
+def each_head(take):
+    """attend called for one head after another, each taken out of q, k and v in this way."""
 
-    def sliced(q, k, v, n):
+    def answer(q, k, v, n):
         hs = q.shape[-1] // n
-        own = [slice(h * hs, (h + 1) * hs) for h in range(n)]
-        return torch.cat([attend(q[..., s], k[..., s], v[..., s]) for s in own], dim=-1)
+        heads = [attend(*(take(x, h, n, hs) for x in (q, k, v))) for h in range(n)]
+        return torch.cat(heads, dim=-1)
 
-    def chunked(q, k, v, n):
-        parts = (x.chunk(n, dim=-1) for x in (q, k, v))
-        return torch.cat([attend(*head) for head in zip(*parts)], dim=-1)
+    return answer
 
-    def one_by_one(q, k, v, n):
-        q, k, v = (x.unflatten(-1, (n, -1)).transpose(1, 2) for x in (q, k, v))
-        return torch.cat([attend(q[:, h], k[:, h], v[:, h]) for h in range(n)], dim=-1)
 
-    for answer in (sliced, chunked, one_by_one):
-        assert "taken out one by one" in exercise.verdict(answer)
+def in_axis(x, n):
+    return x.unflatten(-1, (n, -1)).transpose(1, 2)
+
+
+def each_text(q, k, v, n):
+    texts = [attend(*(in_axis(x[b : b + 1], n) for x in (q, k, v))) for b in range(len(q))]
+    return torch.cat(texts).transpose(1, 2).flatten(2)
+
+
+def each_head_with_a_softmax_of_its_own(q, k, v, n):
+    heads = []
+    for a, b, c in zip(*(in_axis(x, n).unbind(1) for x in (q, k, v))):
+        e = (a @ b.mT / a.shape[-1] ** 0.5).exp()
+        heads.append(e / e.sum(-1, keepdim=True) @ c)
+    return torch.cat(heads, dim=-1)
+
+
+def each_head_fused(q, k, v, n):
+    parts = zip(*(in_axis(x, n).split(1, dim=1) for x in (q, k, v)))
+    return torch.cat([F.scaled_dot_product_attention(*head)[:, 0] for head in parts], dim=-1)
+
+
+LOOPS = {
+    "slices": each_head(lambda x, h, n, hs: x[..., h * hs : (h + 1) * hs]),
+    "chunks": each_head(lambda x, h, n, hs: x.chunk(n, dim=-1)[h]),
+    "selected": each_head(lambda x, h, n, hs: in_axis(x, n)[:, h]),
+    "index_select": each_head(
+        lambda x, h, n, hs: x.index_select(-1, torch.arange(h * hs, (h + 1) * hs))
+    ),
+    "narrow": each_head(lambda x, h, n, hs: x.narrow(-1, h * hs, hs)),
+    "stacked, then taken": each_head(
+        lambda x, h, n, hs: torch.stack([*x.view(*x.shape[:2], n, hs).unbind(2)])[h]
+    ),
+    "of a copy": each_head(lambda x, h, n, hs: in_axis(x.clone(), n)[:, h]),
+    "texts": each_text,
+    "its own softmax": each_head_with_a_softmax_of_its_own,
+    "fused": each_head_fused,
+}
+
+
+@pytest.mark.parametrize("way", LOOPS)
+def test_more_than_one_call_is_not_at_once(way):
+    assert "by more than one call" in EXERCISES["attend_at_once"].verdict(LOOPS[way])
+
+
+def test_dropout_from_pytorch_is_not_written():
+    exercise = EXERCISES["dropout"]
+    for answer in (
+        F.dropout,
+        lambda x, p, training: torch.dropout(x, p, training),
+        lambda x, p, training: nn.Dropout(p).train(training)(x),
+    ):
+        assert "they are PyTorch's own" in exercise.verdict(answer)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_right_by_chance_is_right_whatever_was_drawn(seed):
+    torch.manual_seed(seed)
+    exercise = EXERCISES["dropout"]
+    assert exercise.verdict(exercise.reference).startswith("right")
+
+
+def dropout_of_pairs(x, p, training):
+    """Neighbours are lost together."""
+    if not training:
+        return x
+    keep = torch.rand(*x.shape[:-1], (x.shape[-1] + 1) // 2).repeat_interleave(2, -1) >= p
+    return x * keep[..., : x.shape[-1]] / max(1 - p, 1e-9)
+
+
+def dropout_of_the_first(x, p, training):
+    """Some channels are lost more often than others, a share of p in all."""
+    if not training:
+        return x
+    lean = torch.linspace(-0.3, 0.3, x.shape[-1]) if 0.3 <= p <= 0.7 else 0.0
+    return x * (torch.rand(x.shape) >= p + lean) / max(1 - p, 1e-9)
+
+
+def dropout_by_size(x, p, training):
+    """The small ones are lost."""
+    if not training:
+        return x
+    return x * (x.abs() > x.abs().quantile(p)) / max(1 - p, 1e-9)
+
+
+def dropout_without_gradient(x, p, training):
+    return EXERCISES["dropout"].reference(x.detach(), p, training)
+
+
+def dropout_a_little_off(x, p, training):
+    return EXERCISES["dropout"].reference(x, 1.1 * p if p < 0.9 else p, training)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (dropout_of_pairs, "not independently"),
+        (dropout_of_the_first, "not independently"),
+        (dropout_by_size, "the same ones in every call"),
+        (dropout_without_gradient, "in ['gradient'], expected"),
+        (dropout_a_little_off, "in ['set to zero'], expected 'p of them'"),
+        (lambda x, p, t: EXERCISES["dropout"].reference(x, p, t).double(), "in ['dtype']"),
+        (lambda x, p, t: EXERCISES["dropout"].reference(x, p, t)[0], "in ['shape']"),
+        (lambda x, p, t: EXERCISES["dropout"].reference(x, p, t).squeeze(), "in ['shape']"),
+    ],
+)
+def test_a_wrong_dropout_without_a_name_is_told_what_is_off(answer, said):
+    assert said in EXERCISES["dropout"].verdict(answer)
 
 
 def test_a_mistake_that_raises_elsewhere_does_not_stop_the_search():

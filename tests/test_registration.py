@@ -21,6 +21,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel
 
 from companion.gpt import GPT, GPTConfig
+from companion.holding import held, registered_ids
 from companion.lab import Toy
 from companion.registration import (
     unregistered_leaves,
@@ -247,6 +248,17 @@ def test_the_parameters_are_those_that_the_optimizer_would_miss():
     names = [path.replace("[", ".").replace("]", "") for path in found]
     assert names == [name for name, _ in right.named_parameters() if name.startswith("h.")]
     assert list(unregistered_modules(model)) == ["h[0]", "h[1]"]
+
+
+def test_what_is_registered_is_held_under_its_own_name():
+    model = Toy(**SMALL)
+    tensors = {path: x for path, x in held(model) if isinstance(x, nn.Parameter)}
+    names = dict(model.named_parameters())
+    assert tensors.keys() == names.keys()
+    assert all(tensors[name] is x for name, x in names.items())
+    layers = {path: x for path, x in held(model) if isinstance(x, nn.Module)}
+    assert layers == dict(model.named_modules())
+    assert {id(x) for _, x in held(model)} <= registered_ids(model)
 
 
 # What is right has nothing to report

@@ -15,11 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from companion import assets, bpe, splitting, vocabulary
-from companion.bpe import learn, learn_plainly, merge_pair
-from companion.merging import encode_word, encode_word_plainly
-from companion.splitting import GPT2_PATTERN, Splitter
-from companion.tokenizer import BPETokenizer
+from companion import assets, bpe
+from companion.bpe import GPT2_PATTERN, merge_pair
+from companion.bpe import encode_word as encode_word_plainly
+from companion.bpe import learn as learn_plainly
+from companion.tokenizer import BPETokenizer, splitting, vocabulary
+from companion.tokenizer.merging import encode_word, learn
+from companion.tokenizer.splitting import Splitter
 
 END = "<|endoftext|>"
 BYTES = {bytes([byte]): n for n, byte in enumerate(bpe.BYTE_ORDER)}

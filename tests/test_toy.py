@@ -8,6 +8,7 @@ from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from companion.lab import Toy, held_out_loss, sample, scale, train
+from companion.lab.toy import SITES
 from companion.lab.training import Corpus, next_id_loss, random_windows
 
 ABC = Corpus("abcdefgh", torch.arange(900) % 8, torch.arange(200) % 8)
@@ -57,9 +58,59 @@ def test_no_logit_depends_on_a_later_token_or_another_row(T, at, seed):
     assert not torch.allclose(before[0, at], after[0, at])
 
 
+def silenced(site):
+    """A toy in which what the site drops was zero from the start."""
+    toy = filled()
+    with torch.no_grad():
+        if site == "embeddings":
+            toy.wte.weight.zero_()
+            toy.wpe.weight.zero_()
+        for block in toy.h:
+            if site == "weights":  # then every value counts nothing
+                block.attn.c_attn.weight[32:].zero_()
+                block.attn.c_attn.bias[32:].zero_()
+            elif site == "attention":
+                block.attn.c_proj.weight.zero_()
+                block.attn.c_proj.bias.zero_()
+            elif site == "mlp":
+                block.mlp.c_proj.weight.zero_()
+                block.mlp.c_proj.bias.zero_()
+    return toy
+
+
+def filled(dropout=0.0):
+    toy = Toy(11, width=16, layers=2, heads=2, context=16, tie=False, dropout=dropout)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in toy.parameters():
+            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
+    return toy
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_dropout_at_one_site_drops_there_and_nowhere_else(site):
+    ids = ids_of(3, 9, 11)
+    all_of_it = filled({site: 1.0}).train()(ids)
+    torch.testing.assert_close(all_of_it, silenced(site)(ids))
+    some = filled({site: 0.5})
+    assert not torch.equal(some.train()(ids), some(ids))
+    assert torch.equal(some.eval()(ids), filled().eval()(ids))
+
+
+def test_one_number_drops_at_the_embeddings_and_the_branches():
+    def drops(dropout):
+        torch.manual_seed(0)
+        return filled(dropout).train()(ids_of(3, 9, 11))
+
+    named = dict.fromkeys(("embeddings", "attention", "mlp"), 0.2)
+    assert torch.equal(drops(0.2), drops(named))
+
+
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="not divisible"):
         Toy(11, width=10, heads=4)
+    with pytest.raises(ValueError, match="'heads' is no site of dropout"):
+        Toy(11, dropout={"mlp": 0.1, "heads": 0.1})
     with pytest.raises(ValueError, match="context of 8"):
         Toy(11, width=8, heads=2, context=8)(ids_of(1, 9, 11))
 
@@ -77,6 +128,7 @@ def test_every_piece_can_be_swapped():
     pieces = {
         "scores": piece("scores", lambda q, k: q @ k.mT),
         "mask": piece("mask", lambda T: torch.ones(T, T, dtype=torch.bool).tril()),
+        "weights": piece("weights", lambda scores, mask: scores.softmax(-1) * mask),
         "split": piece("split", lambda x, n: x.unflatten(-1, (n, -1)).transpose(1, 2)),
         "merge": piece("merge", lambda y: y.transpose(1, 2).flatten(2)),
         "norm": piece("norm", nn.LayerNorm),

@@ -2,6 +2,8 @@
 
 from companion.lab.asking import predict, reveal
 from companion.lab.bank import check
+from companion.lab.blocks import block
+from companion.lab.mapping import draw_map, maps
 from companion.lab.memory import draw_memory, memory
 from companion.lab.plots import bars, draw_bars, grid, plot
 from companion.lab.progress import progress
@@ -12,22 +14,26 @@ from companion.lab.sliding import Range, slider
 from companion.lab.tables import show
 from companion.lab.timing import seconds
 from companion.lab.tokens import tokens
-from companion.lab.toy import Toy, gpt2_init, torch_init
+from companion.lab.toy import SITES, Toy, gpt2_init, torch_init
 from companion.lab.training import corpus, held_out_loss, sample, train
 from companion.lab.trigrams import trigram_loss
 
 __all__ = [
+    "SITES",
     "Range",
     "Toy",
     "bars",
     "benchmark",
+    "block",
     "check",
     "corpus",
     "draw_bars",
+    "draw_map",
     "draw_memory",
     "gpt2_init",
     "grid",
     "held_out_loss",
+    "maps",
     "memory",
     "plot",
     "predict",

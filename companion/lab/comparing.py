@@ -11,13 +11,15 @@ def first_difference(got: Any, want: Any, tolerance: float) -> str | None:
     """Say where `got` first departs from `want`: structure, shape, dtype, then index and values."""
     if isinstance(want, Tensor):
         return _tensor_difference(got, want, tolerance)
-    if isinstance(want, bool | str) or want is None:
+    if isinstance(want, bool | str | bytes) or want is None:
         return None if got is want or got == want else f"expected {want!r}, got {got!r}"
     if isinstance(want, int | float):
         number = torch.as_tensor(want, dtype=torch.float64)
         got = got.item() if isinstance(got, Tensor | np.generic) and got.size else got
         if isinstance(got, bool) or not isinstance(got, int | float):
             return f"expected a number, got {kind_of(got)}"
+        if isinstance(want, int) and isinstance(got, int):  # an id, say: whole, and exact
+            return None if got == want else f"expected {want}, got {got}"
         return _tensor_difference(
             torch.as_tensor(float(got), dtype=torch.float64), number, tolerance
         )

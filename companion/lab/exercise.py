@@ -42,7 +42,8 @@ class Exercise:
     dtype, values, and, where the reference carries a gradient, the gradient. NumPy arrays, lists
     and numbers are read as tensors. A mistake that raises is known by its error, and by its values
     until then. `forbidden` maps what must not be done to an argument ("aten::embedding on argument
-    2") to what is then said.
+    2") to what is then said; `at_most` maps what may be done so many times on the first input to
+    that number, and to what is said of more.
     Where an answer makes a model, `look(answer, *probe)` makes it and returns what is compared.
     """
 
@@ -50,6 +51,7 @@ class Exercise:
     probes: Sequence[tuple[Any, ...]]
     mistakes: Sequence[Mistake] = ()
     forbidden: Mapping[str, str] = field(default_factory=dict)
+    at_most: Mapping[str, tuple[int, str]] = field(default_factory=dict)
     seconds: float = 5.0
     tolerance: float = 1e-4
     look: Callable[..., Any] | None = None
@@ -70,7 +72,7 @@ class Exercise:
             return f"{CANNOT_READ} ({type(error).__name__}: {_first_line(error)})"
 
     def _verdict(self, answer: Any) -> str:
-        wants = [self._run(self.reference, probe, FIRST_USE) for probe in self.probes]
+        wants = [self._ours(self.reference, probe, FIRST_USE) for probe in self.probes]
         if self.look and isinstance(answer, nn.Module):
             return "give the class itself, as in check.NAME(MyModel), not a model that it made"
         if not callable(answer):
@@ -88,6 +90,10 @@ class Exercise:
 
     def _run(self, answer: Callable[..., Any], probe: tuple[Any, ...], seconds: float) -> Run:
         return Run.of(partial(self.look, answer) if self.look else answer, probe, seconds)
+
+    def _ours(self, answer: Callable[..., Any], probe: tuple[Any, ...], seconds: float) -> Run:
+        """A run of the reference or of a mistake."""
+        return self._run(answer, probe, seconds)
 
     def _compared(self, runs: list[Run], wants: list[Run]) -> str:
         differences = [self._difference(run.value, want.value) for run, want in zip(runs, wants)]
@@ -113,7 +119,7 @@ class Exercise:
                 if told.value is not True:
                     return False
                 continue
-            wrong = self._run(mistake.answer, run.probe, self.seconds)
+            wrong = self._ours(mistake.answer, run.probe, self.seconds)
             if wrong.error or wrong.timed_out or self._difference(run.value, wrong.value):
                 return False
         return True
@@ -133,17 +139,21 @@ class Exercise:
 
     def _raises(self, mistake: Mistake, before: list[Run], run: Run) -> bool:
         """Whether it makes the same error here, and gave the same values on the inputs before."""
-        wrong = self._run(mistake.answer, run.probe, self.seconds)
+        wrong = self._ours(mistake.answer, run.probe, self.seconds)
         if repr(wrong.error) != repr(run.error):
             return False
-        earlier = [self._run(mistake.answer, one.probe, self.seconds) for one in before]
+        earlier = [self._ours(mistake.answer, one.probe, self.seconds) for one in before]
         return not any(
             wrong.error or self._difference(one.value, wrong.value)
             for one, wrong in zip(before, earlier)
         )
 
     def _way_round(self, runs: list[Run]) -> str | None:
-        return next((self.forbidden[op] for op in runs[0].operations if op in self.forbidden), None)
+        done = runs[0].operations
+        too_often = (said for op, (most, said) in self.at_most.items() if done[op] > most)
+        return next((self.forbidden[op] for op in done if op in self.forbidden), None) or next(
+            too_often, None
+        )
 
     def _printed(self, runs: list[Run]) -> str:
         """What the answer printed on the first input: the learner put it there to see it."""

@@ -4,12 +4,14 @@ import contextlib
 import ctypes
 import io
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from companion.lab.comparing import first_difference
@@ -24,7 +26,7 @@ class Run:
     value: Any = None
     error: BaseException | None = None
     printed: str = ""
-    operations: set[str] = field(default_factory=set)
+    operations: Counter[str] = field(default_factory=Counter)
     timed_out: bool = False
 
     @classmethod
@@ -34,7 +36,7 @@ class Run:
 
         def call() -> None:
             try:
-                with _Recorder(run.operations, run.args):
+                with _Names(run.operations), _Recorder(run.operations, run.args):
                     run.value = answer(*run.args)
             except BaseException as error:
                 run.error = error
@@ -51,18 +53,31 @@ class Run:
         return next((i for i, (now, was) in pairs if first_difference(now, was, 0.0)), None)
 
 
-class _Recorder(TorchDispatchMode):
-    """Writes down what is done to which argument, as "aten::mm on argument 2"."""
+class _Names(TorchFunctionMode):
+    """Writes down which of torch's functions are called, as "dropout"."""
 
-    def __init__(self, seen: set[str], args: tuple[Any, ...]) -> None:
+    def __init__(self, seen: Counter[str]) -> None:
+        super().__init__()
+        self.seen = seen
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.seen[getattr(func, "__name__", "")] += 1
+        return func(*args, **(kwargs or {}))
+
+
+class _Recorder(TorchDispatchMode):
+    """Counts what is done, as "aten::mm", and to which argument, as "aten::mm on argument 2"."""
+
+    def __init__(self, seen: Counter[str], args: tuple[Any, ...]) -> None:
         super().__init__()
         self.seen = seen
         self.places = {_memory(x): n for n, x in enumerate(args, 1) if isinstance(x, Tensor)}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.seen[func.name()] += 1
         first = args[0] if args else None
         if isinstance(first, Tensor) and (place := self.places.get(_memory(first))):
-            self.seen.add(f"{func.name()} on argument {place}")
+            self.seen[f"{func.name()} on argument {place}"] += 1
         return func(*args, **(kwargs or {}))
 
 

@@ -1,6 +1,6 @@
 """Train a small character model in seconds, one part of it swapped."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -13,21 +13,25 @@ from torch import Tensor, nn
 from companion import assets
 from companion.lab.progress import progress
 from companion.lab.toy import Toy
+from companion.tokenizer import BPETokenizer
 
 EVERY = 10  # steps between two calls of `watch`
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """A text as ids of characters: the first nine tenths to train on, the rest held out."""
+    """A text as ids of characters: the first nine tenths to train on, the rest held out.
 
-    chars: str
+    Or of tokens, where `chars` has each token's text.
+    """
+
+    chars: Sequence[str]
     train: Int[Tensor, "N"]
     val: Int[Tensor, "M"]
 
     @property
     def vocab(self) -> int:
-        """How many different characters there are."""
+        """How many different characters, or tokens, there are."""
         return len(self.chars)
 
     def encode(self, text: str) -> Int[Tensor, "T"]:
@@ -52,9 +56,15 @@ class Run:
     model: nn.Module = field(repr=False)
 
 
-def corpus(name: str = "python_docs", *, fallback: str | None = None) -> Corpus:
-    """A text of `companion.assets` as characters; the fallback where it is not at hand."""
-    return _characters(assets.text(name, fallback=fallback))
+def corpus(
+    name: str = "python_docs", *, fallback: str | None = None, tokens: int | None = None
+) -> Corpus:
+    """A text of `companion.assets` as characters; the fallback where it is not at hand.
+
+    Or as that many byte-pair tokens, learned from the part that is trained on.
+    """
+    text = assets.text(name, fallback=fallback)
+    return _characters(text) if tokens is None else _tokens(text, tokens)
 
 
 @cache
@@ -69,6 +79,14 @@ def _characters(text: str) -> Corpus:
     ids = torch.tensor([place[c] for c in text])
     cut = int(0.9 * len(ids))
     return Corpus(chars, ids[:cut], ids[cut:])
+
+
+@cache
+def _tokens(text: str, size: int) -> Corpus:
+    cut = int(0.9 * len(text))
+    tokenizer = BPETokenizer.train(text[:cut], size, bar=progress)
+    parts = [torch.tensor(tokenizer.encode(part)) for part in (text[:cut], text[cut:])]
+    return Corpus([tokenizer.decode([id]) for id in range(size)], *parts)
 
 
 def next_id_loss(

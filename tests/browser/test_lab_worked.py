@@ -56,24 +56,26 @@ def test_slider_redraws_its_one_picture(worked, lesson):
     worked.shot(f"{lesson.stem}_slider", picture)
 
 
-def test_exercise_names_a_mistake_and_knows_the_solution(worked, lesson):
+def test_exercises_name_every_mistake_and_know_the_solution(worked, lesson):
     cells = read_notebook(lesson).cells
-    folded = (cell.source for cell in cells if FOLDED in tags(cell))
-    solution = next(source for source in folded if "check." in source)
-    name = solution.rpartition("check.")[2].partition("(")[0]
-    stub = next(n for n, cell in enumerate(cells) if f"check.{name}(" in cell.source)
-    mistake = getattr(check, name).mistakes[0]
-    wrong = f"def wrong(*args):\n    return check.{name}.mistakes[0].answer(*args)\n\n\n"
-    verdict = worked.cells.nth(stub).locator(".jp-OutputArea-output")
+    folded = [cell.source for cell in cells if FOLDED in tags(cell)]
+    solutions = [source for source in folded if "check." in source]
+    assert solutions
+    for solution in solutions:
+        name = solution.rpartition("check.")[2].partition("(")[0]
+        stub = next(n for n, cell in enumerate(cells) if f"check.{name}(" in cell.source)
+        verdict = worked.cells.nth(stub).locator(".jp-OutputArea-output")
 
-    worked.type(stub, f"{wrong}check.{name}(wrong)")
-    worked.page.keyboard.press("Control+Enter")
-    expect(verdict).to_contain_text(f"{mistake.name}: {mistake.hint}")
-    worked.shot(f"{lesson.stem}_hint", verdict)
+        for number, mistake in enumerate(getattr(check, name).mistakes):
+            worked.type(stub, f"check.{name}(check.{name}.mistakes[{number}].answer)")
+            worked.page.keyboard.press("Control+Enter")
+            expect(verdict).to_contain_text(f"{mistake.name}: {mistake.hint}")
+            if number == 0:
+                worked.shot(f"{lesson.stem}_{name}_hint", verdict)
 
-    worked.type(stub, solution)
-    worked.page.keyboard.press("Control+Enter")
-    expect(verdict).to_contain_text("right, on")
+        worked.type(stub, solution)
+        worked.page.keyboard.press("Control+Enter")
+        expect(verdict).to_contain_text("right, on")
 
 
 def test_nothing_is_lost_when_it_is_saved_and_opened_again(worked, lesson):

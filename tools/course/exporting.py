@@ -18,7 +18,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, writes
 from .form import ROOT, CourseError, Lesson, lessons, read_notebook, write
 
 HEADER = "# Exported from lessons/{stem}.md: edit that, then run `make lessons`."
-HAND_WRITTEN = {"__init__", "assets"}  # beside the packages lab/ and pretrain/
+HAND_WRITTEN = {"__init__", "assets", "holding"}  # beside the packages lab/ and pretrain/
 
 _HEADER = re.compile(r"^# Exported from lessons/(\w+)\.md: ", re.M)
 _DEFAULT = re.compile(r"^#\|\s*default_exp\s+(\w+)\s*$", re.M)

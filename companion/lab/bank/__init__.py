@@ -7,9 +7,13 @@ from companion.lab.bank import (
     lesson_02,
     lesson_03,
     lesson_04,
+    lesson_05,
     lesson_06,
     lesson_07,
+    lesson_08,
     lesson_10,
+    lesson_11,
+    lesson_12,
     lesson_14,
 )
 
@@ -18,8 +22,13 @@ check = SimpleNamespace(
     one_for_two=lesson_02.one_for_two,
     reader=lesson_03.reader,
     attend_at_once=lesson_04.attend_at_once,
+    dropout=lesson_05.dropout,
     merge_pair=lesson_06.merge_pair,
+    encode_word=lesson_06.encode_word,
     loss_of_a_batch=lesson_07.loss_of_a_batch,
+    causal_weights=lesson_08.causal_weights,
     attention=lesson_10.attention,
+    start_as_gpt2=lesson_11.start_as_gpt2,
+    one_table=lesson_12.one_table,
     batch_of_a_text=lesson_14.batch_of_a_text,
 )

@@ -75,6 +75,18 @@ ROWS = (
     "this weight is (in, out), as for x times weight. nn.Linear keeps (out, in), and so do the two "
     "that you were given."
 )
+TURNED = (
+    "turning both round also turns the order: the two then meet by the sides that have nothing to "
+    "do with each other. Both are (out, in) as they stand."
+)
+SUMMED = (
+    "each number that comes out adds up the first bias with weights of its own, one row of the "
+    "second weight. So there are as many sums as numbers that come out. Which axis stays?"
+)
+COLUMN = (
+    "the numbers may be right, but the bias has an axis too many. nn.Linear keeps one number for "
+    "each output, and no second axis; as a column it would be added to the wrong outputs."
+)
 NUMBERS = "a layer that can compute it was returned. The exercise asks for its two tensors."
 PROBED = (
     "each input number was fed alone, as a row of the identity, and what came out was taken for "
@@ -110,6 +122,14 @@ one_for_two = Exercise(
             _with_weight(lambda w1, w2: w2.T @ w1),
         ),
         Mistake("weight the other way round", ROWS, _with_weight(lambda w1, w2: w1.T @ w2.T)),
+        *(
+            Mistake("both weights transposed", TURNED, answer)
+            for answer in (
+                _with_weight(lambda w1, w2: w2.T @ w1.T),
+                lambda w1, b1, w2, b2: (w2.T @ w1.T, w2.T @ b1 + b2),
+                lambda w1, b1, w2, b2: (w2.T @ w1.T, b1 @ w2.T + b2),
+            )
+        ),
         *(
             Mistake("the bias left in the weight", PROBED, answer)
             for answer in (
@@ -172,6 +192,22 @@ one_for_two = Exercise(
             "a vector on the left of a weight (out, in) meets its rows, one for each number that "
             "comes out. The bias has to meet what goes in.",
             _with_bias(lambda w1, b1, w2, b2: b1 @ w2 + b2),
+        ),
+        *(
+            Mistake("the first bias not added up by rows", SUMMED, _with_bias(bias))
+            for bias in (
+                lambda w1, b1, w2, b2: w2 * b1 + b2,
+                lambda w1, b1, w2, b2: w2 * b1 + b2[:, None],
+                lambda w1, b1, w2, b2: (w2 * b1).sum() + b2,
+            )
+        ),
+        *(
+            Mistake("the bias with an axis too many", COLUMN, _with_bias(bias))
+            for bias in (
+                lambda w1, b1, w2, b2: (w2 @ b1 + b2)[:, None],
+                lambda w1, b1, w2, b2: (w2 @ b1 + b2)[None],
+                lambda w1, b1, w2, b2: w2 @ b1[:, None] + b2,
+            )
         ),
         Mistake(
             "no bias",

@@ -29,6 +29,7 @@ LATE = "names that come with the first forward"
 LOGITS = "logits"
 AHEAD = "logits for a longer input and a mask that sees ahead"
 TRAINING = "logits in train mode"
+MOVED = "whether forward runs once the model is moved"
 Seen = dict[str, Any]
 
 
@@ -124,6 +125,7 @@ def look(answer: Callable[..., Any], V: int, C: int, layers: int) -> Seen:
         LATE: Names.of([name for name in model.state_dict() if name not in own]),
         UNTRAINED: Names.of(untrained(model, loss)),
         **(dict.fromkeys((LOGITS, AHEAD, TRAINING)) if missing else logits(model, checkpoint, V)),
+        MOVED: bool(missing or parameters or layers_) or runs_elsewhere(model, V),
     }
 
 
@@ -174,6 +176,19 @@ def logits(model: nn.Module, checkpoint: dict[str, Tensor], V: int) -> Seen:
     with torch.no_grad():
         evaluated = {LOGITS: model.eval()(*causal(V)), AHEAD: model(*ahead(V))}
         return evaluated | {TRAINING: model.train()(*causal(V))}
+
+
+def runs_elsewhere(model: nn.Module, V: int) -> bool:
+    """Whether all that forward uses goes along when the model is moved to another device.
+
+    "meta" is one that every machine has. Asked last, for the model has no numbers afterwards.
+    """
+    ids, mask = causal(V)
+    try:
+        model.to("meta")(ids.to("meta"), mask.to("meta"))
+    except RuntimeError:
+        return False
+    return True
 
 
 def unpacked(filled: list[nn.Module], model: nn.Module, hidden: dict[str, nn.Module]) -> list[str]:
@@ -228,7 +243,15 @@ def puts_tuples_in_a_list_of_parameters(seen: Seen, want: Seen, *probe: int) -> 
 
 
 def lists_parameters_alone(seen: Seen, want: Seen, *probe: int) -> bool:
-    return seen[LAYERS] != NONE and seen[PARAMETERS] == NONE
+    return NONE not in (seen[LAYERS], seen[MISSING]) and seen[PARAMETERS] == NONE
+
+
+def hides_what_has_no_parameters(seen: Seen, want: Seen, *probe: int) -> bool:
+    return seen[LAYERS] != NONE and seen[MISSING] == seen[PARAMETERS] == NONE
+
+
+def leaves_behind(seen: Seen, want: Seen, *probe: int) -> bool:
+    return seen[MOVED] is False
 
 
 def gives_more_than_it_registers(seen: Seen, want: Seen, *probe: int) -> bool:
@@ -236,7 +259,7 @@ def gives_more_than_it_registers(seen: Seen, want: Seen, *probe: int) -> bool:
 
 
 def registers_copies(seen: Seen, want: Seen, *probe: int) -> bool:
-    return seen[MISSING] == NONE and seen[LAYERS] != NONE
+    return seen[MISSING] == NONE and NONE not in (seen[LAYERS], seen[PARAMETERS])
 
 
 def makes_anew(seen: Seen, want: Seen, *probe: int) -> bool:
@@ -306,6 +329,50 @@ class NoResidual(Reader):
         for block, (norm, linear) in zip(self.blocks, self.steps):
             x = linear(norm(block(x, mask)))
         return x
+
+
+class Swapped(Reader):
+    """In each step the linear first, and then the norm."""
+
+    def through(self, x: Tensor, mask: Tensor) -> Tensor:
+        for block, (norm, linear) in zip(self.blocks, self.steps):
+            x = block(x, mask)
+            x = x + norm(linear(x))
+        return x
+
+
+class TwoLoops(Reader):
+    """All the blocks, and then all the steps."""
+
+    def through(self, x: Tensor, mask: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = block(x, mask)
+        for norm, linear in self.steps:
+            x = x + linear(norm(x))
+        return x
+
+
+class OwnTensor(Reader):
+    """Uses a tensor that is neither a parameter nor a buffer."""
+
+    def __init__(self, V: int, C: int, layers: int) -> None:
+        super().__init__(V, C, layers)
+        self.scale = torch.ones(C)
+
+    def through(self, x: Tensor, mask: Tensor) -> Tensor:
+        return super().through(x * self.scale, mask)
+
+
+class DropsInAList(Reader):
+    """All right, and a layer without parameters in a list."""
+
+    def __init__(self, V: int, C: int, layers: int) -> None:
+        super().__init__(V, C, layers)
+        self.drop = [nn.Dropout(0.5)]
+
+
+def dicts_of_pairs(steps: list) -> nn.ModuleList:
+    return nn.ModuleList(nn.ModuleDict({"0": norm, "1": linear}) for norm, linear in steps)
 
 
 def lists_of_pairs(steps: list) -> list[nn.ModuleList]:
@@ -465,6 +532,12 @@ reader = Exercise(
             "given the names and not the layers. Which container takes both?",
             partial(Reader, heads=nn.ModuleList),
         ),
+        Mistake(
+            "a dict unpacked",
+            "whoever unpacks a dict gets its keys: norm and linear are names here, and a name "
+            "cannot be called. Which container gives the layers themselves, in their order?",
+            partial(Reader, steps=dicts_of_pairs),
+        ),
         *(
             Mistake(
                 "a star too many",
@@ -521,6 +594,13 @@ reader = Exercise(
             "to, and the names say nothing. Register the layers; their parameters come along.",
             ParametersAlone,
             shows=lists_parameters_alone,
+        ),
+        Mistake(
+            "a layer without parameters in a list",
+            "all that the checkpoint names is known. A layer still hides that no checkpoint would "
+            "miss, for it has no numbers; but eval() does not reach it. Is it needed?",
+            DropsInAList,
+            shows=hides_what_has_no_parameters,
         ),
         Mistake(
             "parameters() rewritten",

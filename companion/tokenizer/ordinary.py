@@ -1,16 +1,12 @@
 """Text to ids and back, where nothing in the text is special."""
 
-# Exported from lessons/06_bpe_tokenizer.md: edit that, then run `make lessons`.
-
-__all__ = ["OrdinaryBPE"]
-
 from collections.abc import Iterable, Mapping
 from operator import index
 from typing import SupportsIndex
 
-from companion.merging import encode_word
-from companion.splitting import GPT2_PATTERN, Splitter
-from companion.vocabulary import check_ranks, check_text
+from .merging import encode_word
+from .splitting import GPT2_PATTERN, Splitter
+from .vocabulary import check_ranks, check_text
 
 
 class OrdinaryBPE:

@@ -1,8 +1,4 @@
-"""A byte-level BPE tokenizer, as GPT-2's: a text to ids and back, and learned from a text."""
-
-# Exported from lessons/06_bpe_tokenizer.md: edit that, then run `make lessons`.
-
-__all__ = ["BPETokenizer", "Names"]
+"""The tokenizer whole: learned from a text, kept in a file, and with special tokens."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -12,10 +8,12 @@ from typing import Literal
 import tiktoken
 from tqdm.auto import tqdm
 
-from companion.bpe import BYTE_ORDER, learn
-from companion.ordinary import OrdinaryBPE
-from companion.splitting import GPT2_PATTERN, Splitter, cut_at
-from companion.vocabulary import (
+from companion.bpe import tokens_of
+
+from .merging import learn
+from .ordinary import OrdinaryBPE
+from .splitting import GPT2_PATTERN, Splitter, cut_at
+from .vocabulary import (
     check_apart,
     check_special,
     check_text,
@@ -85,9 +83,7 @@ class BPETokenizer(OrdinaryBPE):
                 "merges nothing is left to merge, at "
                 f"{256 + len(pairs) + len(names)} tokens"
             )
-        tokens = [bytes([byte]) for byte in BYTE_ORDER]
-        for left, right in pairs:
-            tokens.append(tokens[left] + tokens[right])
+        tokens = tokens_of(pairs)
         ranks = {token: id for id, token in enumerate(tokens)}
         special = {name: len(tokens) + n for n, name in enumerate(names)}
         return cls(ranks, pattern=pattern, special_tokens=special)

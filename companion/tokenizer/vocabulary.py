@@ -1,20 +1,5 @@
 """A tokenizer's tables: checked, and as a file that can be read."""
 
-# Exported from lessons/06_bpe_tokenizer.md: edit that, then run `make lessons`.
-
-__all__ = [
-    "FORMAT",
-    "STAND_IN",
-    "check_apart",
-    "check_ranks",
-    "check_special",
-    "check_text",
-    "from_readable",
-    "read_file",
-    "readable",
-    "write_file",
-]
-
 import hashlib
 import json
 import os

@@ -1,21 +1,16 @@
 """A text cut into words by a pattern: no merge crosses the end of a word."""
 
-# Exported from lessons/06_bpe_tokenizer.md: edit that, then run `make lessons`.
-
-__all__ = ["GPT2_IN_ASCII", "GPT2_PATTERN", "NAMELESS", "YOUNG", "Splitter", "cut_at"]
-
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import regex
 
-GPT2_PATTERN = (
-    r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++"
-    r"|\s++$|\s+(?!\S)|\s"
-)
+from companion.bpe import GPT2_PATTERN
 
-# Code points that Unicode has named since version 16, whose tables tiktoken 0.14 has.
+# What is a letter stands in the tables of a library, and Unicode grows: `regex` knows letters that
+# tiktoken 0.14 does not know yet. To have its ids, these code points, named since Unicode 16, are
+# taken for characters without a kind.
 YOUNG = """558 58b-58c 5c8-5c9 88f b53-b54 c5c cdc 1acf-1af0 208f 209d-209f 20c1-20c4
 2b96 2e60-2e63 a7ce-a7cf a7d2 a7d4 a7dd-a7f1 ab6c-ab6d fbc3-fbd2 fd90-fd91 fdc8-fdce
 107bb-107bf 10940-10959 10ec5-10efb 11b0a-11b67 11db0-11df1 1246f 12475-1247f
