@@ -336,7 +336,36 @@ def tied_by_name(table, head):
     return head
 
 
+class AttentionByHeads(nn.Module):
+    """A loop over heads, each with its own corner of the weights."""
+
+    def __init__(self, n_embd, n_head, block_size):
+        super().__init__()
+        self.c_attn, self.c_proj = nn.Linear(n_embd, 3 * n_embd), nn.Linear(n_embd, n_embd)
+        self.n_head = n_head
+        self.register_buffer("tril", torch.tril(torch.ones(block_size, block_size)))
+
+    def forward(self, x):
+        T, parts = x.shape[1], self.c_attn(x).chunk(3, dim=-1)
+        heads = zip(*(part.chunk(self.n_head, dim=-1) for part in parts))
+        return self.c_proj(torch.cat([self.head(*head, T) for head in heads], dim=-1))
+
+    def head(self, q, k, v, T):
+        scores = q @ k.transpose(1, 2) * q.shape[-1] ** -0.5
+        return F.softmax(scores.masked_fill(self.tril[:T, :T] == 0, float("-inf")), dim=-1) @ v
+
+
+class AttentionFused(AttentionByHeads):
+    def forward(self, x):
+        B, T, C = x.size()
+        q, k, v = self.c_attn(x).split(C, dim=2)
+        q, k, v = (y.view(B, T, self.n_head, -1).transpose(1, 2) for y in (q, k, v))
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return self.c_proj(y.transpose(1, 2).contiguous().view(B, T, C))
+
+
 RIGHT_IN_OTHER_WORDS = {
+    "attention": [AttentionByHeads, AttentionFused],
     "one_table": [tied_by_name, lambda table, head: setattr(head, "weight", table.weight)],
     "start_as_gpt2": [gpt2s_start_by_apply, gpt2s_start_with_tails_cut],
     "reader": [
