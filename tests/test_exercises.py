@@ -13,6 +13,7 @@ from torch import nn
 
 from companion.lab.bank import check, lesson_03
 from companion.lab.exercise import CANNOT_READ, NOT_WRITTEN, RETURNED_NOTHING, Exercise, Mistake
+from companion.lab.running import Run
 from companion.masks import causal_mask
 
 EXERCISES = vars(check)
@@ -34,6 +35,31 @@ def test_each_mistake_is_called_by_its_own_name(case):
 def test_the_reference_is_right(name):
     exercise = EXERCISES[name]
     assert exercise.verdict(exercise.reference).startswith("right")
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_the_reference_runs_on_every_probe(name):
+    exercise = EXERCISES[name]
+    made = partial(exercise.look, exercise.reference) if exercise.look else exercise.reference
+    for probe in exercise.probes:
+        assert Run.of(made, probe, 60.0).error is None
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_an_error_of_its_own_is_no_known_mistake(name):
+    exercise = EXERCISES[name]
+    verdict = exercise.verdict(lambda *_: raise_error(LookupError("mine alone")))
+    assert "mine alone" in verdict
+    assert not any(mistake.hint in verdict for mistake in exercise.mistakes)
+
+
+def test_an_error_that_every_mistake_raises_names_none_of_them():
+    def breaks(x):
+        raise LookupError("everywhere")
+
+    mistakes = [Mistake(n, "a hint that is not for this answer", breaks) for n in ("one", "two")]
+    assert "hint" not in grades(mistakes=mistakes).verdict(breaks)
+    assert "hint" in grades(mistakes=mistakes[:1]).verdict(breaks)
 
 
 @pytest.mark.parametrize("name", EXERCISES)
@@ -821,6 +847,63 @@ def dropout_by_size(x, p, training):
     return x * (x.abs() > x.abs().quantile(p)) / max(1 - p, 1e-9)
 
 
+def dropout_of_large_p_only(x, p, training):
+    return EXERCISES["dropout"].reference(x, p, training) if p >= 0.3 else x
+
+
+def dropout_drawn_by_numpy_in_eval(x, p, training):
+    keep = torch.from_numpy(np.random.random(x.shape) >= p)
+    return x * keep / max(1 - p, 1e-9) if training else x
+
+
+def dropout_sharing(axis, one, other):
+    """Two places along an axis share their fate."""
+
+    def answer(x, p, training):
+        if not training:
+            return x
+        keep = torch.rand(x.shape) >= p
+        if x.shape[axis] > max(one, other):
+            keep.select(axis, other).copy_(keep.select(axis, one))
+        return x * keep / max(1 - p, 1e-9)
+
+    return answer
+
+
+def dropout_always_on(x, p, training):
+    if p == 1:
+        return torch.zeros_like(x)
+    return x * (torch.rand(x.shape) >= p) / (1 - p)
+
+
+def dropout_always_on_and_zero_by_zero(x, p, training):
+    return x * (torch.rand(x.shape) >= p) / (1 - p)
+
+
+def dropout_kept_by_channel(x, p, training):
+    return x * (torch.rand(x.shape[-1]) < p) / max(1 - p, 1e-9) if training else x
+
+
+def dropout_drawn_first_and_zero_by_zero(x, p, training):
+    keep = torch.rand(x.shape) >= p
+    return x * keep / torch.tensor(1 - p) if training else x
+
+
+@pytest.mark.parametrize(
+    ("answer", "name"),
+    [
+        (dropout_always_on, "drops in eval:"),
+        (dropout_always_on_and_zero_by_zero, "drops in eval:"),
+        (dropout_kept_by_channel, ("p is what it kept:", "one pattern for every position:")),
+        (dropout_drawn_by_numpy_in_eval, "random numbers drawn in eval:"),
+        (dropout_drawn_first_and_zero_by_zero, "random numbers drawn in eval:"),
+        (lambda x, p, training: x, "nothing is lost:"),
+    ],
+)
+def test_of_two_slips_in_dropout_the_first_is_named(answer, name):
+    assert EXERCISES["dropout"].verdict(answer).startswith(name)
+
+
 def dropout_without_gradient(x, p, training):
     return EXERCISES["dropout"].reference(x.detach(), p, training)
 
@@ -834,12 +917,17 @@ def dropout_a_little_off(x, p, training):
     [
         (dropout_of_pairs, "not independently"),
         (dropout_of_the_first, "not independently"),
-        (dropout_by_size, "the same ones in every call"),
-        (dropout_without_gradient, "in ['gradient'], expected"),
-        (dropout_a_little_off, "in ['set to zero'], expected 'p of them'"),
-        (lambda x, p, t: EXERCISES["dropout"].reference(x, p, t).double(), "in ['dtype']"),
-        (lambda x, p, t: EXERCISES["dropout"].reference(x, p, t)[0], "in ['shape']"),
-        (lambda x, p, t: EXERCISES["dropout"].reference(x, p, t).squeeze(), "in ['shape']"),
+        (dropout_by_size, "or is the choice made from x itself"),
+        (dropout_sharing(2, 0, 2), "not independently"),
+        (dropout_sharing(2, 3, 11), "not independently"),
+        (dropout_sharing(1, 1, 4), "not independently"),
+        (dropout_sharing(0, 0, 2), "not independently"),
+        (dropout_of_large_p_only, "p = 0.1, training = True) set to zero: none"),
+        (dropout_without_gradient, "the gradient is none"),
+        (dropout_a_little_off, "of them, expected: p of them"),
+        (lambda x, p, t: EXERCISES["dropout"].reference(x, p, t).double(), "the dtype is"),
+        (lambda x, p, t: EXERCISES["dropout"].reference(x, p, t)[0], "returned (8, 20), expected"),
+        (lambda x, p, t: EXERCISES["dropout"].reference(x, p, t).squeeze(), "expected (3, 1, 2)"),
     ],
 )
 def test_a_wrong_dropout_without_a_name_is_told_what_is_off(answer, said):

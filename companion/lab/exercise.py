@@ -135,6 +135,8 @@ class Exercise:
         text = f"it raised {type(run.error).__name__}: {_first_line(run.error)}"
         line = _line_of(run.error, answer)
         known = [f"{m.name}: {m.hint}" for m in self.mistakes if self._raises(m, before, run)]
+        if len(known) == len(self.mistakes) > 1:  # then it tells nothing about this answer
+            known = []
         return "\n".join([text + (f"\n    at: {line}" if line else ""), *known[:1]])
 
     def _raises(self, mistake: Mistake, before: list[Run], run: Run) -> bool:

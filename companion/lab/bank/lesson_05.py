@@ -35,9 +35,31 @@ def reading(runs: Sequence[Run], drew: bool) -> dict[str, str]:
     if not first.dtype.is_floating_point:
         return facts | dict.fromkeys(_facts(runs), "?")
     facts |= {name: say() for name, say in _facts(runs).items()}
-    if not training:
-        facts["random numbers drawn"] = "yes" if drew else "no"
+    if not training:  # of a wrong value one need not know
+        as_it_is = facts["set to zero"] == "none" and facts["the others"] == "times 1.000"
+        facts["random numbers drawn"] = "yes" if drew and as_it_is else "no"
     return facts
+
+
+IN_WORDS = {
+    "shape": "it returned {got}, expected {want}",
+    "dtype": "the dtype is {got}, expected {want}",
+    "set to zero": "set to zero: {got}, expected: {want}",
+    "chosen": "what is lost is chosen like this: {got}; expected: {want}",
+    "the others": "what is left came out {got}; expected: {want}",
+    "gradient": "the gradient is {got}; it should be the factor of each number",
+    "random numbers drawn": "random numbers drawn: {got}, expected: {want}",
+}
+
+
+def in_words(fact: str, got: str, want: str) -> str:
+    """What is off, in a sentence."""
+    return IN_WORDS[fact].format(got=got, want=want)
+
+
+def named(x: Tensor, p: float, training: bool) -> str:
+    """A probe in words."""
+    return f"x {tuple(x.shape)}, p = {p:g}, training = {training}"
 
 
 def _facts(runs: Sequence[Run]) -> dict[str, Callable[[], str]]:
@@ -77,11 +99,11 @@ def _share(runs: Sequence[Run]) -> str:
         zeros = zeros[:1]
     share, count = zeros.double().mean().item(), zeros.numel()
     below = 0.5 + erf(p / sqrt(2)) / 2  # of normal numbers
-    likely = {"p of them": p, "1 - p of them": 1 - p, "half of them": 0.5, "others": below}
+    likely = {"p of them": p, "1 - p of them": 1 - p, "half of them": 0.5, "normal": below}
     for name, q in likely.items():
         if abs(share - q) <= SURE * sqrt(q * (1 - q) / count):
-            return name
-    return f"about {share:.1f} of them"
+            return f"{q:.2f} of them" if name == "normal" else name
+    return f"{share:.2f} of them"
 
 
 def _fixed(zeros: Tensor) -> bool:
@@ -104,7 +126,7 @@ def _chosen(runs: Sequence[Run]) -> str:
 
 
 def _independent(zeros: Tensor) -> bool:
-    """Whether every place is as likely as the others, and no neighbours go together."""
+    """Whether every place is as likely as the others, and no two along an axis go together."""
     q = zeros.mean().item()
     for axis in range(1, zeros.dim()):
         others = tuple(a for a in range(zeros.dim()) if a != axis)
@@ -112,9 +134,9 @@ def _independent(zeros: Tensor) -> bool:
         spread = sqrt(q * (1 - q) / (zeros.numel() / len(by_place)))
         if ((by_place - q).abs() > (SURE + 1) * spread).any():
             return False
-        n = zeros.shape[axis] - 1
-        both = (zeros.narrow(axis, 0, n) * zeros.narrow(axis, 1, n)).mean().item()
-        if abs(both - q * q) > (SURE + 1) * sqrt(3 * q * q / (zeros.numel() * n / (n + 1))):
+        rows = zeros.movedim(axis, 0).flatten(1)
+        off = (rows @ rows.T / rows.shape[1] - q * q).triu(1).abs()
+        if (off > (SURE + 2.5) * q * sqrt((1 - q * q) / rows.shape[1])).any():
             return False
     return True
 
@@ -180,9 +202,12 @@ KEEPS = (
 dropout = ByChance(
     reference=answers.reference,
     reading=reading,
+    in_words=in_words,
+    named=named,
     probes=(
         _probe(0.4, True),
         _probe(0.4, False),
+        _probe(0.1, True, (5, 8, 24)),
         _probe(0.6, True, (7, 9, 16)),
         _probe(0.6, False, (7, 9, 16), dtype=torch.float64),
         _probe(0.0, True, (3, 1, 2)),
@@ -190,6 +215,11 @@ dropout = ByChance(
         _probe(1.0, False, (1, 1, 1)),
     ),
     mistakes=(
+        Mistake(
+            "nothing is lost",
+            "in training mode nothing was set to zero. What should `training` decide?",
+            lambda x, p, training: x,
+        ),
         Mistake("not rescaled", NO_RESCALE, answers.of(scale=lambda p: 1.0)),
         Mistake(
             "rescaled in eval, not in training",
@@ -299,8 +329,8 @@ dropout = ByChance(
         ),
         Mistake(
             "random numbers drawn in eval",
-            "the values are right. But in eval mode numbers were drawn for a pattern that was then "
-            "not used, so a look in eval mode would change the training that goes on after it.",
+            "in eval mode numbers were drawn for a pattern that was then not used, so a look in "
+            "eval mode would change the training that goes on after it.",
             answers.draws_in_eval,
         ),
         Mistake(
