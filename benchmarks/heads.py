@@ -3,11 +3,11 @@
     python benchmarks/heads.py         prints a table, and keeps it with the date in results/
 
 One text of T tokens, on one core, without the last Linear. Each run has two fresh processes: one
-with memory as it comes, one where glibc's malloc is told to keep what is freed (two variables,
-read on Linux only). In a process the versions are called in a new random order each round, after
-one round to warm up. Figures are medians over the rounds: the processor's time, for other
-programs disturb a clock, and page faults, one for each page of new memory that is touched.
-Outputs that differ are an error.
+with memory as it comes, one where glibc's malloc is told to keep what is freed (two variables, read
+on Linux only). In a process the versions are called in a new random order each round, after one
+call each to warm up. Figures are medians over the rounds: the processor's time, for other programs
+disturb a clock, and page faults, one for each page of new memory that is touched. Outputs that
+differ are an error.
 """
 
 import argparse
