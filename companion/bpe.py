@@ -10,6 +10,7 @@ __all__ = [
     "best_pair",
     "decode",
     "encode",
+    "encode_special",
     "encode_word",
     "learn",
     "merge_pair",
@@ -134,3 +135,12 @@ def decode(ids: Iterable[int], ranks: Mapping[bytes, int]) -> str:
     """The text of ids; bytes that are no whole character become U+FFFD, as �."""
     token_of = {id: token for token, id in ranks.items()}
     return b"".join(token_of[id] for id in ids).decode("utf-8", errors="replace")
+
+
+def encode_special(text: str, ranks: Mapping[bytes, int], special: Mapping[str, int]) -> list[int]:
+    """The ids of a text in which special tokens (one or more) become their id."""
+    names = "|".join(map(regex.escape, special))
+    ids = []
+    for part in regex.split(f"({names})", text):  # the group keeps what is cut at
+        ids += [special[part]] if part in special else encode(part, ranks)
+    return ids

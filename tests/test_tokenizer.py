@@ -289,6 +289,18 @@ def test_another_pattern_cuts_as_tiktoken_does(pairs_of_bytes, text):
     assert ours.encode(text) == theirs.encode_ordinary(text)
 
 
+@pytest.mark.parametrize("pattern", [r"\w+$|\w|\s|[^\w\s]", r"\s+$|[$\]]|\$|(?:.|\n)"])
+@given(text=st.text("a $]\n", max_size=8))
+@settings(max_examples=100, deadline=None)
+def test_the_end_of_a_text_is_tiktokens(pattern, text):
+    """Not in front of a last newline, where `$` matches in Python as well."""
+    chars = [c.encode() for c in "ab $]\n"]
+    both = [left + right for left in chars for right in chars]
+    ours = BPETokenizer(BYTES | {two: 256 + n for n, two in enumerate(both)}, pattern=pattern)
+    for some in (text, "x aa\n", "a  \n", "a $\n"):
+        assert ours.encode(some) == ours.to_tiktoken().encode(some)
+
+
 # --- decoding ---------------------------------------------------------------------------------
 
 
@@ -313,7 +325,7 @@ def test_unknown_ids_are_refused(manual, ids):
 
 @pytest.mark.parametrize("ids", [7, None, "ab", ["a"], [1.0], [None], torch.zeros(2, 3).long()])
 def test_what_are_no_ids_is_refused(manual, unchecked, ids):
-    with pytest.raises(TypeError, match="a row of integers"):
+    with pytest.raises(TypeError, match="ids must be a sequence of integers, got"):
         manual.decode(ids)
 
 
@@ -343,7 +355,7 @@ def test_special_tokens_are_treated_as_tiktoken_treats_them(
     try:
         theirs = same_in_tiktoken.encode(text, **options)
     except ValueError:
-        with pytest.raises(ValueError, match="the text has the special token"):
+        with pytest.raises(ValueError, match="the text has"):
             manual.encode(text, **options)
     else:
         assert manual.encode(text, **options) == theirs
@@ -353,6 +365,24 @@ def test_a_text_cannot_write_a_special_token_by_default(manual):
     with pytest.raises(ValueError, match=r"'<\|endoftext\|>' at 2.*allowed_special"):
         manual.encode(f"a {END}")
     assert manual.special_tokens[END] not in manual.encode(END, disallowed_special=())
+
+
+def test_a_name_that_is_unknown_is_said_to_be_so(manual):
+    with pytest.raises(ValueError, match=r"'<\|zz\|>' at 2.* no special token .*leave it out"):
+        manual.encode("a <|zz|>", disallowed_special={"<|zz|>"})
+    with pytest.raises(ValueError, match=r"Among the allowed, '<\|endoftxt\|>' is no special"):
+        manual.encode(END, allowed_special={"<|endoftxt|>"})
+
+
+@given(text=st.lists(st.sampled_from([END, "<|pad|>", "a", " b", "<|"])).map("".join))
+@settings(max_examples=100, deadline=None)
+def test_plain_code_makes_the_same_special_tokens(manual, text):
+    plainly = bpe.encode_special(text, manual.ranks, manual.special_tokens)
+    assert plainly == manual.encode(text, allowed_special="all")
+
+
+def test_a_tokenizer_says_what_it_is(manual):
+    assert repr(manual).startswith("BPETokenizer(1022 tokens, 2 special, pattern=")
 
 
 def test_nothing_is_learned_from_special_tokens():
@@ -379,7 +409,7 @@ def test_special_tokens_side_by_side_are_not_refused():
 
 @pytest.mark.parametrize("allowed", [END, b"all", 3, None])
 def test_names_that_are_no_collection_are_refused(manual, unchecked, allowed):
-    with pytest.raises(TypeError, match="allowed_special="):
+    with pytest.raises(TypeError, match="allowed_special must be"):
         manual.encode("a", allowed_special=allowed)
 
 
@@ -427,7 +457,7 @@ def test_a_file_cut_short_anywhere_is_refused(tmp_path):
     whole = path.read_bytes()
     for size in [*range(0, len(whole) - 2, 97), len(whole) - 2]:
         path.write_bytes(whole[:size])
-        with pytest.raises(ValueError, match=r"t\.json is no tokenizer"):
+        with pytest.raises(ValueError, match=r"t\.json is not a tokenizer"):
             BPETokenizer.load(path)
 
 
@@ -455,7 +485,7 @@ def test_a_file_altered_anywhere_is_refused_or_means_the_same(tmp_path):
 def test_another_file_is_refused(tmp_path, content):
     path = tmp_path / "t.json"
     path.write_bytes(content.encode("utf-8", "surrogatepass"))
-    with pytest.raises(ValueError, match=r"t\.json is no tokenizer"):
+    with pytest.raises(ValueError, match=r"t\.json is not a tokenizer"):
         BPETokenizer.load(path)
 
 
@@ -478,7 +508,7 @@ def test_a_file_whose_tables_make_no_tokenizer_is_refused(tmp_path, change):
     tables = json.loads(path.read_text()) | change
     tables.pop("sha256")
     path.write_text(json.dumps(tables | {"sha256": vocabulary._digest(tables)}))
-    with pytest.raises(ValueError, match=r"t\.json is no tokenizer"):
+    with pytest.raises(ValueError, match=r"t\.json is not a tokenizer"):
         BPETokenizer.load(path)
 
 
@@ -521,7 +551,7 @@ def test_a_lone_surrogate_is_refused(manual, text):
 @pytest.mark.parametrize("text", [b"bytes", None, 3, ["a"]])
 def test_what_is_no_text_is_refused(manual, unchecked, text):
     for use in (manual.encode, lambda text: trained(text, 300)):
-        with pytest.raises(TypeError, match="a text is a string, not a"):
+        with pytest.raises(TypeError, match="text must be a string, got"):
             use(text)
 
 
@@ -542,7 +572,7 @@ def test_a_vocabulary_out_of_range_is_refused():
 
 @pytest.mark.parametrize("size", [300.0, "300", None, True])
 def test_a_size_that_is_no_integer_is_refused(unchecked, size):
-    with pytest.raises(TypeError, match="vocab_size="):
+    with pytest.raises(TypeError, match="vocab_size must be an integer, got"):
         trained("abc", size)
 
 
@@ -566,7 +596,7 @@ def test_special_tokens_that_cannot_be_are_refused(names):
         (BYTES | {b"ab": 255}, ValueError, "id 255 belongs to 2 tokens"),
         (BYTES | {b"": 256}, ValueError, "a token is empty"),
         (BYTES | {b"ab": -1}, ValueError, "ids begin at 0"),
-        (BYTES | {"ab": 256}, TypeError, "a token is bytes, not a str"),
+        (BYTES | {"ab": 256}, TypeError, "tokens must be bytes, got 'ab'"),
         (BYTES | {b"ab": 256.0}, TypeError, "ids are integers"),
     ],
 )
@@ -578,9 +608,9 @@ def test_ranks_that_make_no_tokenizer_are_refused(unchecked, ranks, error, match
 @pytest.mark.parametrize(
     ("pattern", "error", "match"),
     [
-        ("(", ValueError, "is no pattern"),
+        ("(", ValueError, "invalid pattern"),
         (r"(a)|.", ValueError, "capturing group"),
-        (None, TypeError, "a pattern is a string"),
+        (None, TypeError, "pattern must be a string, got None"),
     ],
 )
 def test_patterns_that_are_none_are_refused(unchecked, pattern, error, match):

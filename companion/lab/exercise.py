@@ -110,7 +110,7 @@ class Exercise:
         at, difference = next((n, d) for n, d in enumerate(differences) if d)
         right = differences.count(None)
         some = f" ({right} of {len(runs)} inputs came out right)" if right else ""
-        return f"not yet: on input {at + 1}, {difference}{some}"
+        return f"not yet: on input {at + 1}{_shown(runs[at].probe)}, {difference}{some}"
 
     def _is(self, mistake: Mistake, runs: list[Run], wants: list[Run]) -> bool:
         for run, want in zip(runs, wants):
@@ -137,7 +137,10 @@ class Exercise:
         known = [f"{m.name}: {m.hint}" for m in self.mistakes if self._raises(m, before, run)]
         if len(known) == len(self.mistakes) > 1:  # then it tells nothing about this answer
             known = []
-        return "\n".join([text + (f"\n    at: {line}" if line else ""), *known[:1]])
+        at = [f"    at: {line}"] if line else []
+        on = [f"    on input {len(before) + 1}{shown}"] if (shown := _shown(run.probe)) else []
+        return "
+".join([text, *at, *on, *known[:1]])
 
     def _raises(self, mistake: Mistake, before: list[Run], run: Run) -> bool:
         """Whether it makes the same error here, and gave the same values on the inputs before."""
@@ -225,6 +228,13 @@ def _indent(line: str) -> str:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [""])[0][:200]
+
+
+def _shown(probe: tuple[Any, ...]) -> str:
+    """The arguments as one writes them, where they are plain and short."""
+    plain = all(isinstance(arg, int | float | str | bytes | list | tuple) for arg in probe)
+    text = ", ".join(map(repr, probe)) if plain else ""
+    return f" ({text})" if 0 < len(text) <= 40 and "tensor(" not in text else ""
 
 
 def _line_of(error: BaseException, answer: Any) -> str | None:

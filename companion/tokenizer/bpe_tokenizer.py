@@ -44,6 +44,12 @@ class BPETokenizer(OrdinaryBPE):
         check_special(self.special_tokens, ranks)
         self._bytes_of |= {id: name.encode() for name, id in self.special_tokens.items()}
 
+    def __repr__(self) -> str:
+        return (
+            f"BPETokenizer({len(self.ranks)} tokens, {len(self.special_tokens)} special, "
+            f"pattern={self.pattern!r})"
+        )
+
     @classmethod
     def train(
         cls,
@@ -64,7 +70,7 @@ class BPETokenizer(OrdinaryBPE):
         names = _names(special_tokens, "special_tokens")
         check_apart(names)
         if type(vocab_size) is not int:
-            raise TypeError(f"vocab_size={vocab_size!r} should be an integer")
+            raise TypeError(f"vocab_size must be an integer, got {vocab_size!r:.60}")
         merges = vocab_size - 256 - len(names)
         if merges < 0:
             raise ValueError(
@@ -98,8 +104,9 @@ class BPETokenizer(OrdinaryBPE):
         """The ids of a text; special tokens as tiktoken treats them.
 
         Those allowed become their id. Those disallowed (all the others, by default) are
-        a ValueError where the text has one. What is neither is plain text.
-        TypeError for what is no string; ValueError for a lone surrogate.
+        a ValueError where the text has one. What is neither is plain text, and names
+        that this tokenizer does not have may be among the allowed.
+        TypeError if the text is not a string; ValueError for a lone surrogate.
         """
         return self.encode_batch(
             [text],
@@ -121,7 +128,6 @@ class BPETokenizer(OrdinaryBPE):
         refused = _names(disallowed_special, "disallowed_special", self.special_tokens)
         if disallowed_special == "all":
             refused = [name for name in refused if name not in allowed]
-        allowed = [name for name in allowed if name in self.special_tokens]
         known: dict[str, list[int]] = {}
         return [self._encode(text, allowed, refused, known) for text in texts]
 
@@ -135,16 +141,24 @@ class BPETokenizer(OrdinaryBPE):
         check_text(text)
         for name in refused:
             if name in text:
-                raise ValueError(
-                    f"the text has the special token {name!r} at {text.index(name)}. "
-                    f"To make it one, give allowed_special={{{name!r}}}; to take it "
-                    "for plain text, disallowed_special=()"
-                )
-        plain, *rest = cut_at(text, allowed)
+                raise ValueError(self._refusal(name, text.index(name), allowed))
+        plain, *rest = cut_at(text, [name for name in allowed if name in self.special_tokens])
         ids = self.encode_ordinary(plain, known)
         for name, plain in zip(rest[::2], rest[1::2]):
             ids += [self.special_tokens[name], *self.encode_ordinary(plain, known)]
         return ids
+
+    def _refusal(self, name: str, at: int, allowed: list[str]) -> str:
+        if name not in self.special_tokens:
+            return (
+                f"the text has {name!r} at {at}, which disallowed_special names and which is "
+                "no special token of this tokenizer; to take it for plain text, leave it out"
+            )
+        unknown = [other for other in allowed if other not in self.special_tokens]
+        return (
+            f"the text has the special token {name!r} at {at}. To make it one, give "
+            f"allowed_special={{{name!r}}}; to take it for plain text, disallowed_special=()"
+        ) + (f". Among the allowed, {unknown[0]!r} is no special token" if unknown else "")
 
     def save(self, path: str | Path) -> None:
         """Keep it as JSON that can be read; whole, or the file stays as it was."""
@@ -152,18 +166,20 @@ class BPETokenizer(OrdinaryBPE):
 
     @classmethod
     def load(cls, path: str | Path) -> "BPETokenizer":
-        """What `save` kept. ValueError for a file cut short, altered, or no such."""
+        """What `save` kept. ValueError if the file is cut short, altered or another kind."""
         pattern, special, ranks = read_file(path)
         try:
             return cls(ranks, pattern=pattern, special_tokens=special)
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{path} is no tokenizer: {error}") from error
+            raise ValueError(f"{path} is not a tokenizer: {error}") from error
 
     @classmethod
     def from_tiktoken(cls, encoding: tiktoken.Encoding) -> "BPETokenizer":
         """The same ranks, pattern and special tokens as a tiktoken encoding."""
         if not isinstance(encoding, tiktoken.Encoding):
-            raise TypeError(f"from_tiktoken takes a tiktoken.Encoding, not {encoding!r:.60}")
+            raise TypeError(f"from_tiktoken takes a tiktoken.Encoding, got {encoding!r:.60}")
+        # tiktoken has no public names for these; its own instructions for extending an
+        # encoding read the same three, so they are unlikely to move.
         return cls(
             encoding._mergeable_ranks,
             pattern=encoding._pat_str,
@@ -185,11 +201,11 @@ def _names(given: Names, what: str, every: Iterable[str] | None = None) -> list[
     if every is not None and isinstance(given, str) and given == "all":
         return list(every)
     if isinstance(given, str | bytes) or not isinstance(given, Collection):
-        raise TypeError(f"{what}={given!r:.60} should be strings in a list or a set")
+        raise TypeError(f"{what} must be a list or a set of strings, got {given!r:.60}")
     for name in given:
         check_text(name)
         if not name:
             raise ValueError(f"{what} has an empty string, which every text has")
     if len(set(given)) < len(given):
-        raise ValueError(f"{what}={given!r:.60} has a string twice")
+        raise ValueError(f"{what} has a string twice: {given!r:.60}")
     return list(given)

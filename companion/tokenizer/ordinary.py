@@ -12,7 +12,7 @@ from .vocabulary import check_ranks, check_text
 class OrdinaryBPE:
     """Text to ids and back, by ranks (token to id) and a pattern; nothing is special.
 
-    Raises what `Splitter` and `check_ranks` raise. What was given is not to be changed.
+    Raises what `Splitter` and `check_ranks` raise. Copies its arguments.
     """
 
     def __init__(self, ranks: Mapping[bytes, int], *, pattern: str = GPT2_PATTERN) -> None:
@@ -29,7 +29,7 @@ class OrdinaryBPE:
     def encode_ordinary(self, text: str, known: dict[str, list[int]] | None = None) -> list[int]:
         """The ids of a text. `known` keeps each word's, from one text to the next.
 
-        TypeError for what is no string; ValueError for a lone surrogate.
+        TypeError if the text is not a string; ValueError for a lone surrogate.
         """
         check_text(text)
         known = {} if known is None else known
@@ -48,12 +48,12 @@ class OrdinaryBPE:
     def decode_bytes(self, ids: Iterable[SupportsIndex]) -> bytes:
         """The bytes of ids, in a list or a tensor (T,).
 
-        TypeError for what is no integer; ValueError for an id that no token has.
+        TypeError for anything but integers; ValueError for an id that no token has.
         """
         try:
             return b"".join([self._bytes_of[index(id)] for id in ids])
         except TypeError:
-            raise TypeError(f"ids are a row of integers, and not {ids!r:.60}") from None
+            raise TypeError(f"ids must be a sequence of integers, got {ids!r:.60}") from None
         except KeyError as error:
             raise ValueError(
                 f"id {error.args[0]} is unknown: ids go from {min(self._bytes_of)} to "
@@ -61,5 +61,5 @@ class OrdinaryBPE:
             ) from None
 
     def decode(self, ids: Iterable[SupportsIndex]) -> str:
-        """The text of ids; bytes that are no whole character become U+FFFD, as �."""
+        """The text of ids; bytes that are not a whole character become U+FFFD, as �."""
         return self.decode_bytes(ids).decode("utf-8", errors="replace")

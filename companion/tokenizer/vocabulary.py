@@ -25,14 +25,14 @@ def readable(token: bytes) -> str:
 def from_readable(text: str) -> bytes:
     """The token that `readable` wrote. ValueError for another character."""
     if strange := set(text) - _BYTE_OF.keys():
-        raise ValueError(f"{min(strange)!r} in the token {text!r} stands for no byte")
+        raise ValueError(f"{min(strange)!r} in the token {text!r} does not stand for a byte")
     return bytes(_BYTE_OF[char] for char in text)
 
 
 def check_text(text: str) -> None:
-    """TypeError for what is no string; ValueError for half a character."""
+    """TypeError if it is not a string; ValueError for half a character."""
     if not isinstance(text, str):
-        raise TypeError(f"a text is a string, not a {type(text).__name__}")
+        raise TypeError(f"text must be a string, got {text!r:.60}")
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -45,12 +45,12 @@ def check_text(text: str) -> None:
 def check_ranks(ranks: Mapping[bytes, int]) -> None:
     """Raise where tokens and ids do not belong to each other one to one.
 
-    TypeError for tokens that are no bytes and ids that are no integers; ValueError for
+    TypeError for tokens that are not bytes and ids that are not integers; ValueError for
     an empty token, an id below 0 or used twice, and a byte that has no id.
     """
     for token, id in ranks.items():
         if not isinstance(token, bytes):
-            raise TypeError(f"a token is bytes, not a {type(token).__name__}: {token!r}")
+            raise TypeError(f"tokens must be bytes, got {token!r:.60}")
         _check_id(token, id)
     if missing := [byte for byte in range(256) if bytes([byte]) not in ranks]:
         raise ValueError(
@@ -137,7 +137,7 @@ def read_file(path: str | Path) -> tuple[Any, Any, dict[bytes, Any]]:
         ranks = {from_readable(text): id for text, id in tables["tokens"].items()}
         return tables["pattern"], special, ranks
     except (ValueError, KeyError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{path} is no tokenizer, or is damaged: {error}") from error
+        raise ValueError(f"{path} is not a tokenizer, or is damaged: {error}") from error
 
 
 def _digest(tables: Mapping[str, Any]) -> str:

@@ -1,15 +1,16 @@
 """Lesson 06: one pair of ids made one, wherever it occurs; and the merges of a word, by ranks."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 from companion.lab.exercise import Exercise, Mistake
 
 Pair = tuple[int, int]
 
 
-def reference(ids: list[int], pair: Pair, new: int) -> list[int]:
+def reference(ids: Sequence[int], pair: Pair, new: int) -> list[int]:
     merged: list[int] = []
     taken = False
     for now, after in pairwise([*ids, None]):
@@ -117,6 +118,28 @@ def two_at_a_time(ids: list[int], pair: Pair, new: int) -> list[int]:
     return merged
 
 
+def slice_is_pair(ids: Sequence[int], pair: Pair, new: int) -> list[int]:
+    """A slice of a list is a list, and never equal to the pair."""
+    return list(ids) if isinstance(ids, list) else reference(ids, pair, new)
+
+
+def slice_is_listed_pair(ids: Sequence[int], pair: Pair, new: int) -> list[int]:
+    return reference(ids, pair, new) if isinstance(ids, list) else list(ids)
+
+
+def copied(ids: Any, pair: Pair, new: int) -> list[int]:
+    return reference(ids.copy(), pair, new)
+
+
+def written_into(ids: Any, pair: Pair, new: int) -> list[int]:
+    at = 0
+    while at < len(ids) - 1:
+        if (ids[at], ids[at + 1]) == pair:
+            ids[at : at + 2] = [new]
+        at += 1
+    return ids
+
+
 def pair_dropped(ids: list[int], pair: Pair, new: int) -> list[int]:
     return [id for id in reference(ids, pair, new) if id != new]
 
@@ -140,6 +163,15 @@ LOST = (
     "has no neighbour to its right."
 )
 
+TUPLE = (
+    "ids in a list were merged, those in a tuple were not. A slice of a tuple is a tuple, and no "
+    "tuple equals a list. Which of the two kinds do you compare with?"
+)
+TUPLE_COPIED = (
+    "a tuple has fewer methods than a list, for nothing can be put into it. What makes a list of "
+    "either kind?"
+)
+
 merge_pair = Exercise(
     reference=reference,
     probes=(
@@ -153,6 +185,7 @@ merge_pair = Exercise(
         ([3, 1, 2, 3], (2, 1), 9),
         ([11, 2, 31, 2, 1, 22, 1, 2], (1, 2), 256),
         ([0, 0, 256, 0], (0, 256), 257),
+        ((5, 1, 2, 1), (1, 2), 9),
     ),
     mistakes=(
         Mistake("overlapping pairs, both merged", TWICE, used_twice),
@@ -221,11 +254,22 @@ merge_pair = Exercise(
             "only pairs that begin at an even position were found. A pair can begin anywhere.",
             two_at_a_time,
         ),
+        *(
+            Mistake(
+                "nothing merged",
+                "the ids came back as they were. If you compare a slice with the pair: is a list "
+                "ever equal to a tuple?",
+                answer,
+            )
+            for answer in (slice_is_pair, lambda ids, pair, new: list(ids))
+        ),
+        Mistake("a tuple left as it was", TUPLE, slice_is_listed_pair),
+        Mistake("only a list taken", TUPLE_COPIED, copied),
         Mistake(
-            "nothing merged",
-            "the ids came back as they were. If you compare a slice with the pair: is a list ever "
-            "equal to a tuple?",
-            lambda ids, pair, new: list(ids),
+            "written into what was given",
+            "the ids belong to the caller, who may have them in a tuple, and still needs them. Put "
+            "what you find into a list of your own.",
+            written_into,
         ),
         Mistake(
             "the pair dropped",
