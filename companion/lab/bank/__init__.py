@@ -9,6 +9,7 @@ from companion.lab.bank import (
     lesson_04,
     lesson_06,
     lesson_07,
+    lesson_13,
     lesson_14,
 )
 
@@ -19,5 +20,6 @@ check = SimpleNamespace(
     attend_at_once=lesson_04.attend_at_once,
     merge_pair=lesson_06.merge_pair,
     loss_of_a_batch=lesson_07.loss_of_a_batch,
+    token_probabilities=lesson_13.token_probabilities,
     batch_of_a_text=lesson_14.batch_of_a_text,
 )
