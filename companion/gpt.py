@@ -6,7 +6,7 @@ tokens, C channels, V tokens in the vocabulary."""
 
 # Exported from lessons/13_gpt2_model.md: edit that, then run `make lessons`.
 
-__all__ = ["GPT", "GPT2_SIZES", "Block", "Decoder", "GPTConfig", "check_ids"]
+__all__ = ["GPT", "GPT2_SIZES", "Block", "Decoder", "GPTConfig"]
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -24,8 +24,9 @@ from companion.gpt2_format import (
     their_settings,
     their_tensors,
 )
+from companion.gpt_checks import check_ids, check_reading, check_sizes
 from companion.init import init_gpt2_
-from companion.loss import IDS, chunked_next_token_loss
+from companion.loss import chunked_next_token_loss
 from companion.mlp import MLP
 from companion.probing import evaluating
 from companion.release import fill_, read_release, write_release
@@ -51,20 +52,7 @@ class GPTConfig:
     tied: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd"):
-            size = getattr(self, name)
-            if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-                raise ValueError(f"{name}={size!r} should be a whole number, at least 1")
-        if self.n_embd % self.n_head:
-            raise ValueError(
-                f"n_embd={self.n_embd} is not divisible by n_head={self.n_head}; each "
-                "head needs n_embd / n_head channels"
-            )
-        if not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout={self.dropout!r} should be at least 0 and under 1")
-        for name in ("bias", "tied"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name}={getattr(self, name)!r} should be True or False")
+        check_sizes(self)
 
 
 GPT2_SIZES = {
@@ -122,33 +110,20 @@ class Decoder(nn.Module):
 
         `targets[b, t]` follows `ids[b, t]`; -100 does not count. The loss never holds
         all logits. With a cache (`new_cache()`), ids go on where those it has read
-        ended.
-        ValueError for no token, more than block_size with those in the cache, or, on
-        the CPU, an id outside the vocabulary (a GPU's kernel asserts it); TypeError for
-        ids that are not integers.
+        ended. Errors as `check_reading`; on a GPU, its kernel asserts the ids.
         """
         x = self.hidden(ids, cache)  # (B, T, C)
         if targets is None:
-            return self.lm_head(x)
+            return self.lm_head(x)  # (B, T, V)
         return chunked_next_token_loss(x, self.lm_head.weight, targets)
 
     def hidden(
         self, ids: Int[Tensor, "B T"], cache: list[KVCache] | None = None
     ) -> Float[Tensor, "B T C"]:
         """What the last layer turns into logits. Errors as `forward`."""
-        check_ids(ids, self.config.vocab_size)
-        if cache is not None and len(cache) != len(self.h):
-            raise ValueError(
-                f"{len(cache)} caches for {len(self.h)} layers; new_cache() makes them"
-            )
+        check_reading(ids, self.config, cache)
         past = cache[0].length if cache else 0
-        end = past + ids.shape[1]
-        if end > self.config.block_size:
-            raise ValueError(
-                f"{end} tokens are more than block_size={self.config.block_size}: no "
-                "position was learned for the last ones"
-            )
-        here = torch.arange(past, end, device=ids.device)  # (T,)
+        here = torch.arange(past, past + ids.shape[1], device=ids.device)  # (T,)
         x = self.drop(self.wte(ids.long()) + self.wpe(here))  # (B, T, C)
         for layer, block in enumerate(self.h):
             x = block(x, cache[layer] if cache else None)
@@ -157,24 +132,6 @@ class Decoder(nn.Module):
     def new_cache(self) -> list[KVCache]:
         """An empty cache, one for each layer."""
         return [KVCache(self.config.block_size) for _ in self.h]
-
-
-def check_ids(ids: Tensor, vocab_size: int) -> None:
-    """Raise where ids are not (B, T) integers, one or more, in the vocabulary."""
-    if ids.dim() != 2 or ids.numel() == 0:
-        raise ValueError(
-            f"ids have shape {tuple(ids.shape)}; they should be (B, T), a token or more"
-        )
-    if ids.dtype not in IDS:
-        raise TypeError(f"ids are {ids.dtype}; they should be integers, torch.long")
-    if ids.device.type != "cpu" or torch.compiler.is_compiling():
-        return  # looking at values would make a GPU wait, or break the graph
-    low, high = (x.item() for x in ids.aminmax())
-    if low < 0 or high >= vocab_size:
-        raise ValueError(
-            f"id {low if low < 0 else high} is not in the vocabulary; ids go from 0 to "
-            f"{vocab_size - 1}"
-        )
 
 
 class GPT(Decoder):

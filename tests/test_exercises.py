@@ -485,6 +485,30 @@ RIGHT_IN_OTHER_WORDS = {
         query_by_query,
     ],
     "encode_word": [encode_by_ranks_in_order, encode_by_recursion, encode_with_infinity],
+    "token_probabilities": [
+        lambda x, t, k: (
+            x.softmax(-1)
+            .pow(1 / t)
+            .mul(x >= x.topk(k).values[:, -1:])
+            .div(x.softmax(-1).pow(1 / t).mul(x >= x.topk(k).values[:, -1:]).sum(-1, keepdim=True))
+        ),
+        lambda x, t, k: torch.zeros_like(x).scatter(
+            -1, x.topk(k).indices, (x.topk(k).values / t).softmax(-1)
+        ),
+        lambda x, t, k: (
+            (x / t).where(x.argsort(-1, descending=True).argsort(-1) < k, -torch.inf).softmax(-1)
+        ),
+        lambda x, t, k: F.softmax(
+            torch.stack([row.masked_fill(row < row.sort().values[-k], -1e9) for row in x]) / t, -1
+        ),
+        lambda x, t, k: (
+            (x / t).masked_fill(x < x.kthvalue(x.shape[1] - k + 1, 1, True)[0], -torch.inf).exp()
+            / (x / t)
+            .masked_fill(x < x.kthvalue(x.shape[1] - k + 1, 1, True)[0], -torch.inf)
+            .exp()
+            .sum(1, True)
+        ),
+    ],
     "batch_of_a_text": [
         lambda tokens, B, T, step: [
             x[: (len(tokens) - 1) // (B * T) * B * T].view(-1, B, T)[

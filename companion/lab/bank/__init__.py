@@ -14,6 +14,7 @@ from companion.lab.bank import (
     lesson_10,
     lesson_11,
     lesson_12,
+    lesson_13,
     lesson_14,
 )
 
@@ -30,5 +31,6 @@ check = SimpleNamespace(
     attention=lesson_10.attention,
     start_as_gpt2=lesson_11.start_as_gpt2,
     one_table=lesson_12.one_table,
+    token_probabilities=lesson_13.token_probabilities,
     batch_of_a_text=lesson_14.batch_of_a_text,
 )
