@@ -4,7 +4,7 @@ from companion.lab.asking import predict, reveal
 from companion.lab.bank import check
 from companion.lab.mapping import draw_map, maps
 from companion.lab.memory import draw_memory, memory
-from companion.lab.plots import bars, draw_bars, grid, plot
+from companion.lab.plots import bars, draw_bars, grid, panels, plot
 from companion.lab.progress import progress
 from companion.lab.ready import ready
 from companion.lab.records import benchmark, recorded
@@ -32,6 +32,7 @@ __all__ = [
     "held_out_loss",
     "maps",
     "memory",
+    "panels",
     "plot",
     "predict",
     "progress",

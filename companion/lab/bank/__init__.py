@@ -10,6 +10,7 @@ from companion.lab.bank import (
     lesson_06,
     lesson_07,
     lesson_08,
+    lesson_09,
     lesson_14,
 )
 
@@ -21,5 +22,6 @@ check = SimpleNamespace(
     merge_pair=lesson_06.merge_pair,
     loss_of_a_batch=lesson_07.loss_of_a_batch,
     causal_weights=lesson_08.causal_weights,
+    attention_weights=lesson_09.attention_weights,
     batch_of_a_text=lesson_14.batch_of_a_text,
 )
