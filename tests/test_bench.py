@@ -102,12 +102,15 @@ def a_plot(**options):
         a_plot,
         lambda: shown(lambda: lab.bars({"a": 1.0, "b": 2.0}, title="t", x="x", alt=ALT)),
         lambda: shown(lambda: lab.grid([[1.0, -2.0]], title="t", x="x", y="y", alt=ALT)),
+        lambda: shown(
+            lambda: lab.panels({"m": {"a": ([0, 1], [0, 1])}}, title="t", x="x", alt=ALT)
+        ),
         lambda: shown(lambda: lab.maps({"a": np.eye(3)}, title="t", x="x", y="y", alt=ALT)),
         lambda: shown(
             lambda: lab.memory({"a": torch.arange(6).view(2, 3)}, group=3, title="t", alt=ALT)
         ),
     ],
-    ids=["plot", "bars", "grid", "maps", "memory"],
+    ids=["plot", "bars", "grid", "panels", "maps", "memory"],
 )
 def test_every_picture_has_its_alt_text_and_an_opaque_light_card(bundle):
     data = bundle()
@@ -182,6 +185,37 @@ def test_several_seeds_share_a_colour_and_one_name():
 def test_an_axis_that_does_not_exist_is_refused():
     with pytest.raises(ValueError, match="log='z'"):
         a_plot(log="z")
+
+
+def drawn_panels(count, **options):
+    figures = []
+    curves = {"ours": ([1, 10], [1.0, 2.0]), "theirs": [([1, 10], [2.0, s]) for s in (1.0, 4.0)]}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plots, "show_figure", lambda figure, alt: figures.append(figure))
+        measures = {f"measure {i}": curves for i in range(count)}
+        lab.panels(measures, title="t", x="steps", alt=ALT, **options)
+    figures[0].draw_without_rendering()
+    return figures[0]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
+def test_each_measure_has_a_panel_and_the_names_are_written_once_in_their_colours(count):
+    figure = drawn_panels(count)
+    shown = [axes for axes in figure.axes if axes.axison]
+    assert [axes.get_title(loc="left") for axes in shown] == [f"measure {i}" for i in range(count)]
+    assert all(len(axes.lines) == 3 for axes in shown)
+    (names,) = figure.legends
+    assert [text.get_text() for text in names.get_texts()] == ["ours", "theirs"]
+    assert [text.get_color() for text in names.get_texts()] == list(pictures.COLORS[:2])
+    boxes = [names.get_window_extent(), *(axes.get_tightbbox() for axes in shown)]
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    assert [axes.get_xlabel() for axes in shown[-2:]] == ["steps"] * min(2, count)
+
+
+def test_a_panel_is_logarithmic_where_it_was_asked_for():
+    figure = drawn_panels(3, log="x", log_y=("measure 1",), xticks=[1, 10])
+    assert [axes.get_yscale() for axes in figure.axes[:3]] == ["linear", "log", "linear"]
+    assert {axes.get_xscale() for axes in figure.axes[:3]} == {"log"}
 
 
 def test_marked_cells_of_a_grid_get_a_frame_each():

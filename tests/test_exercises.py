@@ -390,6 +390,35 @@ class AttentionFused(AttentionByHeads):
         return self.c_proj(y.transpose(1, 2).contiguous().view(B, T, C))
 
 
+def weights_by_einsum(q, k, n_head):
+    q, k = (x.unflatten(-1, (n_head, -1)) for x in (q, k))
+    return torch.einsum("bihc,bjhc->bhij", q * q.shape[-1] ** -0.5, k).softmax(dim=3)
+
+
+def weights_by_torch(q, k, n_head):
+    q, k = (x.unflatten(-1, (n_head, -1)).transpose(1, 2) for x in (q, k))
+    return F.scaled_dot_product_attention(q, k, torch.eye(k.shape[2]).expand(*k.shape[:2], -1, -1))
+
+
+def weights_head_by_head(q, k, n_head):
+    hs = q.shape[2] // n_head
+    scale = torch.tensor(hs).sqrt()
+    pairs = zip(q.split(hs, dim=2), k.split(hs, dim=2))
+    return torch.stack([torch.softmax(q @ k.transpose(1, 2) / scale, 2) for q, k in pairs], dim=1)
+
+
+def weights_by_exponentials(q, k, n_head):
+    q, k = (x.unflatten(-1, (n_head, -1)).transpose(1, 2) for x in (q, k))
+    shares = ((q[..., :, None, :] * k[..., None, :, :]).sum(-1) / np.sqrt(q.shape[-1])).exp()
+    return shares / shares.sum(-1, keepdim=True)
+
+
+def weights_root_shared(q, k, n_head):
+    q, k = (x.unflatten(-1, (n_head, -1)).transpose(1, 2) for x in (q, k))
+    root = q.size(-1) ** 0.25  # the fourth root, once from each side
+    return F.softmax((q / root) @ (k / root).transpose(-2, -1), dim=-1)
+
+
 RIGHT_IN_OTHER_WORDS = {
     "attention": [AttentionByHeads, AttentionFused],
     "one_table": [tied_by_name, lambda table, head: setattr(head, "weight", table.weight)],
@@ -508,6 +537,13 @@ RIGHT_IN_OTHER_WORDS = {
             .exp()
             .sum(1, True)
         ),
+    ],
+    "attention_weights": [
+        lambda q, k, n_head: weights_by_einsum(q, k, n_head),
+        lambda q, k, n_head: weights_by_torch(q, k, n_head),
+        lambda q, k, n_head: weights_head_by_head(q, k, n_head),
+        lambda q, k, n_head: weights_by_exponentials(q, k, n_head),
+        lambda q, k, n_head: weights_root_shared(q, k, n_head),
     ],
     "batch_of_a_text": [
         lambda tokens, B, T, step: [

@@ -5,7 +5,7 @@ from companion.lab.bank import check
 from companion.lab.blocks import block
 from companion.lab.mapping import draw_map, maps
 from companion.lab.memory import draw_memory, memory
-from companion.lab.plots import bars, draw_bars, grid, plot
+from companion.lab.plots import bars, draw_bars, grid, panels, plot
 from companion.lab.progress import progress
 from companion.lab.ready import ready
 from companion.lab.records import benchmark, recorded
@@ -35,6 +35,7 @@ __all__ = [
     "held_out_loss",
     "maps",
     "memory",
+    "panels",
     "plot",
     "predict",
     "progress",

@@ -50,6 +50,51 @@ def plot(
         show_figure(figure, alt)
 
 
+def panels(
+    measures: Mapping[str, Mapping[str, Curve | Sequence[Curve]]],
+    *,
+    title: str,
+    x: str,
+    alt: str,
+    log: str = "",
+    log_y: Sequence[str] = (),
+    xticks: Sequence[float] | None = None,
+) -> None:
+    """Draw several measures of the same named curves, a panel each, two in a row; show the picture.
+
+    `measures` maps what a panel shows to its curves by name, the same names in each, which are
+    written once, on top. `log` is as in `plot`, for all panels; `log_y` names those panels
+    whose y axis is logarithmic too.
+    """
+    rows = -(-len(measures) // 2)
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 0.9 + 2.1 * rows), layout="constrained")
+        places = list(figure.subplots(rows, 2, squeeze=False, sharex=True).flat)
+        for axes, (y, curves) in zip(places, measures.items()):
+            scales = "".join(sorted({*log, "y"} if y in log_y else log))
+            draw_curves(axes, lines=curves, log=scales)
+            axes.set_title(y, fontweight="normal", fontsize=9.5)
+            _ticks(axes, scales, xticks, None)
+        for axes in places[len(measures) :]:
+            axes.set_axis_off()
+        for axes in places[max(0, len(measures) - 2) : len(measures)]:
+            axes.set_xlabel(x)
+            axes.tick_params(labelbottom=True)
+        names = figure.legend(
+            *places[0].get_legend_handles_labels(),
+            loc="outside upper left",
+            ncols=len(next(iter(measures.values()))),
+            frameon=False,
+            labelcolor="linecolor",
+            prop={"weight": "bold"},
+            title=wrapped(title),
+            title_fontproperties={"weight": "bold", "size": 11},
+            alignment="left",
+        )
+        names.get_title().set_multialignment("left")
+        show_figure(figure, alt)
+
+
 def bars(
     values: Mapping[str, float | Mapping[str, float]],
     *,
