@@ -139,8 +139,7 @@ class Exercise:
             known = []
         at = [f"    at: {line}"] if line else []
         on = [f"    on input {len(before) + 1}{shown}"] if (shown := _shown(run.probe)) else []
-        return "
-".join([text, *at, *on, *known[:1]])
+        return "\n".join([text, *at, *on, *known[:1]])
 
     def _raises(self, mistake: Mistake, before: list[Run], run: Run) -> bool:
         """Whether it makes the same error here, and gave the same values on the inputs before."""

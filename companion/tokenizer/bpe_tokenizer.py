@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Literal
 
 import tiktoken
 from tqdm.auto import tqdm
@@ -14,14 +13,14 @@ from .merging import learn
 from .ordinary import OrdinaryBPE
 from .splitting import GPT2_PATTERN, Splitter, cut_at
 from .vocabulary import (
+    Names,
     check_apart,
     check_special,
     check_text,
+    names_in,
     read_file,
     write_file,
 )
-
-Names = Literal["all"] | Collection[str]
 
 
 class BPETokenizer(OrdinaryBPE):
@@ -67,7 +66,7 @@ class BPETokenizer(OrdinaryBPE):
         special tokens need, or more than the text can give.
         """
         check_text(text)
-        names = _names(special_tokens, "special_tokens")
+        names = names_in(special_tokens, "special_tokens")
         check_apart(names)
         if type(vocab_size) is not int:
             raise TypeError(f"vocab_size must be an integer, got {vocab_size!r:.60}")
@@ -124,8 +123,8 @@ class BPETokenizer(OrdinaryBPE):
         """Each text's ids, as `encode` gives them; a word in several is merged once."""
         if isinstance(texts, str):
             raise TypeError("encode_batch takes several texts; encode takes one")
-        allowed = _names(allowed_special, "allowed_special", self.special_tokens)
-        refused = _names(disallowed_special, "disallowed_special", self.special_tokens)
+        allowed = names_in(allowed_special, "allowed_special", self.special_tokens)
+        refused = names_in(disallowed_special, "disallowed_special", self.special_tokens)
         if disallowed_special == "all":
             refused = [name for name in refused if name not in allowed]
         known: dict[str, list[int]] = {}
@@ -194,18 +193,3 @@ class BPETokenizer(OrdinaryBPE):
             mergeable_ranks=self.ranks,
             special_tokens=self.special_tokens,
         )
-
-
-def _names(given: Names, what: str, every: Iterable[str] | None = None) -> list[str]:
-    """A list of names of special tokens; all of them for "all"."""
-    if every is not None and isinstance(given, str) and given == "all":
-        return list(every)
-    if isinstance(given, str | bytes) or not isinstance(given, Collection):
-        raise TypeError(f"{what} must be a list or a set of strings, got {given!r:.60}")
-    for name in given:
-        check_text(name)
-        if not name:
-            raise ValueError(f"{what} has an empty string, which every text has")
-    if len(set(given)) < len(given):
-        raise ValueError(f"{what} has a string twice: {given!r:.60}")
-    return list(given)

@@ -6,10 +6,11 @@ import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from companion.bpe import BYTE_ORDER, PRINTABLE
 
+Names = Literal["all"] | Collection[str]
 FORMAT = "byte-level BPE, 1"
 _hidden = [byte for byte in BYTE_ORDER if byte not in PRINTABLE]
 STAND_IN = {byte: chr(byte) for byte in PRINTABLE}
@@ -82,6 +83,21 @@ def _check_once(ids: Collection[int]) -> None:
     if len(set(ids)) < len(ids):
         id, times = Counter(ids).most_common(1)[0]
         raise ValueError(f"id {id} belongs to {times} tokens")
+
+
+def names_in(given: Names, what: str, every: Iterable[str] | None = None) -> list[str]:
+    """A list of names of special tokens; all of them for "all"."""
+    if every is not None and isinstance(given, str) and given == "all":
+        return list(every)
+    if isinstance(given, str | bytes) or not isinstance(given, Collection):
+        raise TypeError(f"{what} must be a list or a set of strings, got {given!r:.60}")
+    for name in given:
+        check_text(name)
+        if not name:
+            raise ValueError(f"{what} has an empty string, which every text has")
+    if len(set(given)) < len(given):
+        raise ValueError(f"{what} has a string twice: {given!r:.60}")
+    return list(given)
 
 
 def check_apart(names: Iterable[str]) -> None:
