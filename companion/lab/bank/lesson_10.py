@@ -13,7 +13,8 @@ from companion.lab.toy import merge_heads, split_heads
 
 Seen = dict[str, Any]
 LAYERS = {"c_attn": 3, "c_proj": 1}
-SHORT, LONG = "a short text", "a text of block_size"
+SHORT, LONG, ONE = "a short text", "a text of block_size", "one token"
+SLOPES = "gradients of x and c_attn"
 
 
 def look(answer: Callable[..., nn.Module], C: int, n_head: int, block_size: int) -> Seen:
@@ -25,8 +26,14 @@ def look(answer: Callable[..., nn.Module], C: int, n_head: int, block_size: int)
         raise TypeError(f"expected a layer, an nn.Module; this is a {type(module).__name__}")
     module.eval()
     fill(module, C)
+    x = text(C, 5, rows=3).requires_grad_()
+    short = module(x)
     with torch.no_grad():
-        return {SHORT: module(text(C, 5)), LONG: module(text(C, block_size))}
+        long, one = module(text(C, block_size)), module(text(C, 1))
+    weighed = (short * text(C, 5, rows=3).flip(0)).sum()
+    slopes = torch.autograd.grad(weighed, [x, module.c_attn.weight], allow_unused=True)
+    none = [torch.zeros(1) if slope is None else slope for slope in slopes]
+    return {SHORT: short.detach(), LONG: long, ONE: one, SLOPES: none}
 
 
 def fill(module: nn.Module, C: int) -> None:
@@ -44,11 +51,11 @@ def fill(module: nn.Module, C: int) -> None:
         with torch.no_grad():
             layer.weight.copy_(torch.randn(layer.weight.shape, generator=order) * 1.5 / sqrt(C))
             if layer.bias is not None:
-                layer.bias.zero_()
+                layer.bias.copy_(torch.randn(layer.bias.shape, generator=order) * 0.1)
 
 
-def text(C: int, T: int) -> Tensor:
-    return torch.randn(2, T, C, generator=torch.Generator().manual_seed(T))
+def text(C: int, T: int, rows: int = 2) -> Tensor:
+    return torch.randn(rows, T, C, generator=torch.Generator().manual_seed(T))
 
 
 # --- answers, by what they do otherwise -----------------------------------------------------------
@@ -231,7 +238,7 @@ def short_alone(seen: Seen, want: Seen, *probe: int) -> bool:
 
 attention = Exercise(
     reference=Attention,
-    probes=[(12, 3, 20), (8, 2, 9)],
+    probes=[(12, 3, 20), (10, 2, 35)],
     look=look,
     mistakes=[
         Mistake(
