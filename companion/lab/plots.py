@@ -110,8 +110,10 @@ def bars(
     """
     rows = list(_bar_rows(values))
     heights = [-place for place, _, _ in rows]
+    count = 1 - heights[-1]
+    tall = 0.8 + min(0.36 * count, 5.6)  # inches; a picture should fit on a screen
     with rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 0.8 + 0.36 * (1 - heights[-1])), layout="constrained")
+        figure = Figure(figsize=(WIDTH, tall), layout="constrained")
         axes = figure.subplots()
         named = [(height, value) for height, (*_, value) in zip(heights, rows) if value is not None]
         drawn = axes.barh(*zip(*named), color=COLORS[0], height=0.62)
