@@ -358,7 +358,7 @@ attention = Exercise(
             MaskOfBlock,
         ),
         Mistake(
-            "right on short texts only",
+            "wrong on long texts",
             "five tokens come out right and block_size tokens do not. What in it was made for one "
             "length?",
             MaskedSooner,
