@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from companion.assets import model_folder
 from companion.bert_inputs import Batch, Encoded
@@ -94,12 +95,11 @@ class WordPieceTokenizer:
         known: dict[str, tuple[list[int], list[Span]]] = {}
         both = zip(texts, pairs if pairs is not None else [None] * len(texts))
         rows = [self._encode(*two, max_length, allowed_special, known) for two in both]
-        lengths = torch.tensor([len(row.ids) for row in rows])
-        T = int(lengths.max())
-        ids = [row.ids + [self.pad_id] * (T - len(row.ids)) for row in rows]
-        types = [row.token_type_ids + [0] * (T - len(row.ids)) for row in rows]
-        mask = torch.arange(T) < lengths[:, None]  # (B, T)
-        return Batch(torch.tensor(ids), mask, torch.tensor(types))
+        ids, types = ([torch.tensor(row[n]) for row in rows] for n in (0, 1))
+        lengths = torch.tensor([len(row) for row in ids])
+        mask = torch.arange(int(lengths.max())) < lengths[:, None]  # (B, T)
+        padded = pad_sequence(ids, batch_first=True, padding_value=self.pad_id)
+        return Batch(padded, mask, pad_sequence(types, batch_first=True))
 
     def _encode(
         self,
