@@ -21,22 +21,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
-class Encoded(NamedTuple):
-    """One text, or a pair: each token's id, segment (0 or 1) and place in its text."""
-
-    ids: list[int]
-    token_type_ids: list[int]
-    offsets: list[tuple[int, int]]
-
-
-class Batch(NamedTuple):
-    """Texts padded to one length, in BERT's own order; True is a token to see."""
-
-    ids: Int[Tensor, "B T"]
-    attention_mask: Bool[Tensor, "B T"]
-    token_type_ids: Int[Tensor, "B T"]
-
-
 def padding_mask(ids: Int[Tensor, "B T"], pad_id: int) -> Bool[Tensor, "B T"]:
     """Which tokens may be looked at: True for a token, False for padding."""
     return ids != pad_id
@@ -157,3 +141,19 @@ def sentence_pairs(
                 second = strangers[below(len(strangers))]
             pairs.append(SentencePair(document[at], second, label))
     return pairs
+
+
+class Encoded(NamedTuple):
+    """One text, or a pair: each token's id, segment (0 or 1) and place in its text."""
+
+    ids: list[int]
+    token_type_ids: list[int]
+    offsets: list[tuple[int, int]]
+
+
+class Batch(NamedTuple):
+    """Texts padded to one length, in BERT's own order; True is a token to see."""
+
+    ids: Int[Tensor, "B T"]
+    attention_mask: Bool[Tensor, "B T"]
+    token_type_ids: Int[Tensor, "B T"]

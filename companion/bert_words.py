@@ -22,6 +22,27 @@ from pathlib import Path
 Word = list[tuple[str, int]]  # characters, each with its place in the text
 
 
+def pieces(word: str, vocab: Collection[str]) -> list[str] | None:
+    """A word as the longest pieces that the vocabulary has, taken from the left.
+
+    All but the first begin with ##. None where at some place no piece fits, and for a
+    word of more than 100 characters.
+    """
+    if len(word) > 100:
+        return None
+    found, start = [], 0
+    while start < len(word):
+        for end in range(len(word), start, -1):
+            piece = "##" * (start > 0) + word[start:end]
+            if piece in vocab:
+                break
+        else:
+            return None
+        found.append(piece)
+        start = end
+    return found
+
+
 @cache
 def plainly(char: str) -> str:
     """A character as an uncased BERT has it: lower case, no accents, blanks as " ".
@@ -70,27 +91,6 @@ def words(text: str) -> Iterator[Word]:
                 word.append((plain, at))
     if word:
         yield word
-
-
-def pieces(word: str, vocab: Collection[str]) -> list[str] | None:
-    """A word as the longest pieces that the vocabulary has, taken from the left.
-
-    All but the first begin with ##. None where at some place no piece fits, and for a
-    word of more than 100 characters.
-    """
-    if len(word) > 100:
-        return None
-    found, start = [], 0
-    while start < len(word):
-        for end in range(len(word), start, -1):
-            piece = "##" * (start > 0) + word[start:end]
-            if piece in vocab:
-                break
-        else:
-            return None
-        found.append(piece)
-        start = end
-    return found
 
 
 def read_vocabulary(folder: Path) -> list[str]:

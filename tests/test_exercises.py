@@ -419,6 +419,25 @@ def weights_root_shared(q, k, n_head):
     return F.softmax((q / root) @ (k / root).transpose(-2, -1), dim=-1)
 
 
+def added_by_loops(seen, dtype):
+    B, T = seen.shape
+    added = torch.empty(B, 1, 1, T, dtype=dtype)
+    for b, t in itertools.product(range(B), range(T)):
+        added[b, 0, 0, t] = 0 if seen[b, t] else torch.finfo(dtype).min
+    return added
+
+
+def labels_by_loops(ids, chance, special_ids):
+    asked = [
+        [
+            id if p < 0.15 and id not in special_ids else -100
+            for id, p in zip(row, chances, strict=True)
+        ]
+        for row, chances in zip(ids.tolist(), chance.tolist(), strict=True)
+    ]
+    return torch.tensor(asked)
+
+
 RIGHT_IN_OTHER_WORDS = {
     "attention": [AttentionByHeads, AttentionFused],
     "one_table": [tied_by_name, lambda table, head: setattr(head, "weight", table.weight)],
@@ -554,6 +573,19 @@ RIGHT_IN_OTHER_WORDS = {
         ],
         batch_row_by_row,
         lambda *probe: tuple(x.numpy() for x in batch_row_by_row(*probe)),
+    ],
+    "added_to_scores": [
+        lambda seen, dtype: (1.0 - seen[:, None, None, :].to(dtype)) * torch.finfo(dtype).min,
+        lambda seen, dtype: torch.where(
+            seen, torch.zeros((), dtype=dtype), torch.tensor(torch.finfo(dtype).min, dtype=dtype)
+        ).view(len(seen), 1, 1, -1),
+        added_by_loops,
+    ],
+    "labels_to_guess": [
+        labels_by_loops,
+        lambda ids, chance, special_ids: ids.masked_fill(
+            (chance >= 0.15) | sum(ids == special for special in special_ids).bool(), -100
+        ),
     ],
 }
 

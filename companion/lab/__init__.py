@@ -4,9 +4,11 @@ from companion.lab.asking import predict, reveal
 from companion.lab.bank import check
 from companion.lab.blocks import block
 from companion.lab.mapping import draw_map, maps
+from companion.lab.masking import Attended, mask_chart, pair_map
 from companion.lab.memory import draw_memory, memory
 from companion.lab.plots import bars, draw_bars, grid, panels, plot
 from companion.lab.progress import progress
+from companion.lab.reading import documents, minilm, wordpiece
 from companion.lab.ready import ready
 from companion.lab.records import benchmark, recorded
 from companion.lab.scaling import scale
@@ -20,6 +22,7 @@ from companion.lab.trigrams import trigram_loss
 
 __all__ = [
     "SITES",
+    "Attended",
     "Range",
     "Toy",
     "bars",
@@ -27,6 +30,7 @@ __all__ = [
     "block",
     "check",
     "corpus",
+    "documents",
     "draw_bars",
     "draw_map",
     "draw_memory",
@@ -34,7 +38,10 @@ __all__ = [
     "grid",
     "held_out_loss",
     "maps",
+    "mask_chart",
     "memory",
+    "minilm",
+    "pair_map",
     "panels",
     "plot",
     "predict",
@@ -51,4 +58,5 @@ __all__ = [
     "torch_init",
     "train",
     "trigram_loss",
+    "wordpiece",
 ]

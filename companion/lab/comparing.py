@@ -11,7 +11,7 @@ def first_difference(got: Any, want: Any, tolerance: float) -> str | None:
     """Say where `got` first departs from `want`: structure, shape, dtype, then index and values."""
     if isinstance(want, Tensor):
         return _tensor_difference(got, want, tolerance)
-    if isinstance(want, bool | str | bytes) or want is None:
+    if isinstance(want, bool | str | bytes | torch.dtype) or want is None:
         return None if got is want or got == want else f"expected {want!r}, got {got!r}"
     if isinstance(want, int | float):
         number = torch.as_tensor(want, dtype=torch.float64)

@@ -17,6 +17,7 @@ from companion.lab.bank import (
     lesson_12,
     lesson_13,
     lesson_14,
+    lesson_21,
 )
 
 check = SimpleNamespace(
@@ -35,4 +36,6 @@ check = SimpleNamespace(
     one_table=lesson_12.one_table,
     token_probabilities=lesson_13.token_probabilities,
     batch_of_a_text=lesson_14.batch_of_a_text,
+    added_to_scores=lesson_21.added_to_scores,
+    labels_to_guess=lesson_21.labels_to_guess,
 )

@@ -1,0 +1,130 @@
+"""Masks and pairs, drawn: what each form of a mask lets attention see, and which sentences meet."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from torch import Tensor
+
+from companion.lab.pictures import CARD, COLORS, INK, MUTED, STYLE, WIDTH, show_figure, wrapped
+
+EMPTY = "#e6e8eb"
+
+
+class Attended(NamedTuple):
+    """What came of a mask: in two words, and the weights (B, T, T) where there are any."""
+
+    said: str
+    weights: Tensor | None
+
+
+def mask_chart(
+    rows: Mapping[str, tuple[Tensor, Sequence[Attended]]],
+    columns: Sequence[str],
+    tokens: Tensor,
+    *,
+    title: str,
+    alt: str,
+) -> None:
+    """Draw a row for each shape: its mask, filled where it is True, and what came of each form.
+
+    `tokens` (B, T) is True where a token stands, False at padding. A square of weights is a text:
+    a row for each query, a column for each key; what goes to padding has another colour, and
+    rows that are NaN are crossed. Shows the picture.
+    """
+    B, T = tokens.shape
+    wide, high = B * (T + 1) + 1.6, T + 3.2
+    total = (wide * (len(columns) + 1), high * len(rows) + 1.6)
+    with rc_context(STYLE | {"axes.grid": False}):
+        figure = Figure(figsize=(WIDTH, WIDTH * total[1] / total[0] + 0.5), layout="constrained")
+        axes = figure.subplots()
+        axes.set(xlim=(-0.5, total[0] - 1.5), ylim=(total[1] - 1.4, -2.6), title=wrapped(title))
+        axes.set_aspect("equal", anchor="W")
+        axes.axis("off")
+        for n, name in enumerate(("the mask", *columns)):
+            axes.text(n * wide, -1.9, name, size=7.5, weight="bold", va="center")
+        for m, (name, (mask, outcomes)) in enumerate(rows.items()):
+            top = m * high + 0.9
+            axes.text(0, top - 0.9, name, size=7.5, va="center", color=INK)
+            _mask(axes, mask, 0, top, T)
+            for n, outcome in enumerate(outcomes, 1):
+                good = outcome.said.startswith("right")
+                color = COLORS[2] if good else COLORS[1]
+                axes.text(n * wide, top - 0.9, outcome.said, size=7.5, color=color, va="center")
+                if outcome.weights is not None:
+                    _weights(axes, outcome.weights, tokens, n * wide, top)
+        show_figure(figure, alt)
+
+
+def _mask(axes: Axes, mask: Tensor, x: float, y: float, T: int) -> None:
+    """A mask in its own shape: axes of size 1 that stand for heads are not drawn."""
+    texts = mask[:, 0] if mask.dim() == 4 else mask[None]  # (texts, rows, T)
+    for n, rows in enumerate(texts.tolist()):
+        for i, row in enumerate(rows):
+            for j, seen in enumerate(row):
+                _cell(axes, x + n * (T + 1) + j, y + i, MUTED if seen else CARD)
+
+
+def _weights(axes: Axes, weights: Tensor, tokens: Tensor, x: float, y: float) -> None:
+    T = tokens.shape[1]
+    for b, rows in enumerate(weights.tolist()):
+        left = x + b * (T + 1)
+        for i, row in enumerate(rows):
+            if row[0] != row[0]:  # NaN
+                axes.plot([left - 0.4, left + T - 0.6], [y + i, y + i], color=COLORS[3], lw=1.4)
+                continue
+            for j, weight in enumerate(row):
+                color = COLORS[0] if tokens[b, j] else COLORS[1]
+                _cell(axes, left + j, y + i, _tint(color, weight**0.5))
+
+
+def _cell(axes: Axes, x: float, y: float, color: object) -> None:
+    style = {"facecolor": color, "edgecolor": EMPTY, "linewidth": 0.5}
+    axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, **style))
+
+
+def _tint(color: str, share: float) -> list[float]:
+    return [1 - share * (1 - part) for part in to_rgb(color)]
+
+
+def pair_map(
+    documents: Sequence[Sequence[str]],
+    pairs: Sequence[tuple[str, str, int]],
+    *,
+    title: str,
+    alt: str,
+) -> None:
+    """Draw each document as a row of sentences, and an arrow from each pair's first to its second.
+
+    Labels are the release's: 0 follows, 1 does not. Sentences should all differ. Shows the picture.
+    """
+    place = {s: (at, n) for n, document in enumerate(documents) for at, s in enumerate(document)}
+    longest = max(map(len, documents))
+    with rc_context(STYLE | {"axes.grid": False}):
+        figure = Figure(figsize=(WIDTH, 0.9 + 0.85 * len(documents)), layout="constrained")
+        axes = figure.subplots()
+        axes.set(xlim=(-1.9, longest - 0.4), ylim=(len(documents) - 0.3, -0.9))
+        axes.set_title(wrapped(title))
+        axes.axis("off")
+        for n, document in enumerate(documents):
+            axes.text(-1.8, n, f"document {n}", va="center", size=9)
+            for at in range(len(document)):
+                box = {"facecolor": EMPTY, "edgecolor": MUTED, "linewidth": 0.8}
+                axes.add_patch(Rectangle((at - 0.2, n - 0.13), 0.4, 0.26, **box))
+                axes.text(at, n, str(at), ha="center", va="center_baseline", size=8)
+        for first, second, label in pairs:
+            color = COLORS[1] if label else COLORS[0]
+            style = {"arrowstyle": "->", "color": color, "linewidth": 1.6}
+            bend = "arc3,rad=0.12" if label else "arc3,rad=-0.35"
+            ends = (place[second], place[first])
+            arrow = style | {"connectionstyle": bend, "shrinkA": 9, "shrinkB": 9}
+            axes.annotate("", *ends, arrowprops=arrow)
+        for at, (label, text) in enumerate(
+            (("0: it follows", COLORS[0]), ("1: random", COLORS[1]))
+        ):
+            axes.text(1.5 * at, -0.7, label, color=text, weight="bold", size=9)
+        show_figure(figure, alt)

