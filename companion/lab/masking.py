@@ -1,6 +1,7 @@
 """Masks and pairs, drawn: what each form of a mask lets attention see, and which sentences meet."""
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import NamedTuple
 
 from matplotlib import rc_context
@@ -10,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from companion.lab.pictures import CARD, COLORS, INK, MUTED, STYLE, WIDTH, show_figure, wrapped
+from companion.lab.pictures import CARD, COLORS, MUTED, STYLE, WIDTH, show_figure, wrapped
 
 EMPTY = "#e6e8eb"
 
@@ -37,24 +38,24 @@ def mask_chart(
     rows that are NaN are crossed. Shows the picture.
     """
     B, T = tokens.shape
-    wide, high = B * (T + 1) + 1.6, T + 3.2
-    total = (wide * (len(columns) + 1), high * len(rows) + 1.6)
+    wide, high = B * (T + 1) + 1.2, T + 4.4
+    across, down = wide * (len(columns) + 1) - 1, high * len(rows) + 1.7
     with rc_context(STYLE | {"axes.grid": False}):
-        figure = Figure(figsize=(WIDTH, WIDTH * total[1] / total[0] + 0.5), layout="constrained")
-        axes = figure.subplots()
-        axes.set(xlim=(-0.5, total[0] - 1.5), ylim=(total[1] - 1.4, -2.6), title=wrapped(title))
-        axes.set_aspect("equal", anchor="W")
+        figure = Figure(figsize=(WIDTH, 0.6 + WIDTH * down / across))
+        axes = figure.add_axes((0.01, 0, 0.99, WIDTH * down / across / figure.get_figheight()))
+        axes.set(xlim=(-0.6, across - 0.6), ylim=(down - 1.9, -2.4))
         axes.axis("off")
+        figure.suptitle(wrapped(title), x=0.01, ha="left", size=11, weight="bold")
+        small = {"size": 7.5, "va": "center"}
         for n, name in enumerate(("the mask", *columns)):
-            axes.text(n * wide, -1.9, name, size=7.5, weight="bold", va="center")
+            axes.text(n * wide - 0.5, -1.8, name, weight="bold", **small)
         for m, (name, (mask, outcomes)) in enumerate(rows.items()):
-            top = m * high + 0.9
-            axes.text(0, top - 0.9, name, size=7.5, va="center", color=INK)
+            top = m * high + 2.4
+            axes.text(-0.5, top - 1.7, name, **small)
             _mask(axes, mask, 0, top, T)
             for n, outcome in enumerate(outcomes, 1):
-                good = outcome.said.startswith("right")
-                color = COLORS[2] if good else COLORS[1]
-                axes.text(n * wide, top - 0.9, outcome.said, size=7.5, color=color, va="center")
+                color = COLORS[2] if outcome.said.startswith("right") else COLORS[1]
+                axes.text(n * wide - 0.5, top - 1.7, fill(outcome.said, 18), color=color, **small)
                 if outcome.weights is not None:
                     _weights(axes, outcome.weights, tokens, n * wide, top)
         show_figure(figure, alt)

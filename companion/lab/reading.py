@@ -5,6 +5,7 @@ import re
 from functools import lru_cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from torch import Tensor
 from companion.lab.toy import merge_heads, split_heads
 from companion.wordpiece import WordPieceTokenizer
 
+UNDERLINED = re.compile(r"^[*=~^-]{3,}$", re.M)  # a heading
 SHORTEST = 5  # words in a sentence, and sentences in a document
 
 
@@ -30,7 +32,7 @@ def wordpiece() -> WordPieceTokenizer:
 
 
 @lru_cache(maxsize=1)
-def _minilm() -> tuple[dict[str, int], dict[str, Tensor]]:
+def _minilm() -> tuple[dict[str, Any], dict[str, Tensor]]:
     settings = json.loads((release() / "config.json").read_text("utf-8"))
     return settings, load_file(str(release() / "model.safetensors"))
 
@@ -72,15 +74,19 @@ def minilm(
 def documents() -> list[list[str]]:
     """Python's reference, a document for each topic: its sentences of five words or more.
 
-    Topics with fewer than five are left out. The text differs a little between Python's versions.
+    Headings, lists and code are left out, and topics with fewer than five sentences. The text
+    differs a little between Python's versions.
     """
     from pydoc_data.topics import topics
 
     found = []
     for name in sorted(topics):
-        text = " ".join(topics[name].split())
-        cut = re.split(r"(?<=[.:!?]) (?=[A-Z])", text)
-        sentences = [sentence for sentence in cut if len(sentence.split()) >= SHORTEST]
+        paragraphs = topics[name].split("\n\n")
+        prose = (p for p in paragraphs if re.match("[A-Z]", p) and not UNDERLINED.search(p))
+        sentences = []
+        for paragraph in prose:
+            cut = re.split(r"(?<=[.:!?]) (?=[A-Z])", " ".join(paragraph.split()))
+            sentences += [sentence for sentence in cut if len(sentence.split()) >= SHORTEST]
         if len(sentences) >= SHORTEST:
             found.append(sentences)
     return found
