@@ -461,6 +461,13 @@ def test_without_a_mask_padding_changes_a_token_in_real_weights():
     assert moved.norm() > 0.05 * alone.norm()
 
 
+def test_a_mask_without_its_axis_runs_and_is_wrong_for_as_many_texts_as_heads():
+    ids, mask, types = ours.encode_batch(["is " * n for n in range(1, 13)])
+    right = lab.minilm(ids, types, additive_mask(mask))
+    wrong = lab.minilm(ids, types, mask[:, None, :])  # (12, 1, T), taken for 12 heads
+    assert (wrong - right)[mask].norm() > 0.05 * right[mask].norm()
+
+
 def test_documents_are_sentences_that_a_reader_would_call_so():
     documents = lab.documents()
     assert len(documents) > 40
