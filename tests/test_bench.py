@@ -96,6 +96,12 @@ def a_plot(**options):
     return shown(lambda: lab.plot(**(given | options)))
 
 
+def a_mask_chart():
+    seen = torch.tensor([[True, False]])
+    rows = {"(B, T)": (seen, [lab.Attended("right", torch.eye(2)[None])])}
+    lab.mask_chart(rows, ["a form"], seen, title="t", alt=ALT)
+
+
 @pytest.mark.parametrize(
     "bundle",
     [
@@ -109,8 +115,10 @@ def a_plot(**options):
         lambda: shown(
             lambda: lab.memory({"a": torch.arange(6).view(2, 3)}, group=3, title="t", alt=ALT)
         ),
+        lambda: shown(a_mask_chart),
+        lambda: shown(lambda: lab.pair_map([["a", "b"]], [("a", "b", 0)], title="t", alt=ALT)),
     ],
-    ids=["plot", "bars", "grid", "panels", "maps", "memory"],
+    ids=["plot", "bars", "grid", "panels", "maps", "memory", "mask chart", "pair map"],
 )
 def test_every_picture_has_its_alt_text_and_an_opaque_light_card(bundle):
     data = bundle()

@@ -461,6 +461,19 @@ def test_without_a_mask_padding_changes_a_token_in_real_weights():
     assert moved.norm() > 0.05 * alone.norm()
 
 
+def test_a_row_with_nothing_to_see_is_nan_or_uniform_written_out_and_zeros_in_the_kernel():
+    q = torch.randn(1, 2, 3, 4)
+    least = torch.finfo(q.dtype).min
+    scores = q @ q.mT
+    assert (scores - torch.inf).softmax(-1).isnan().all()
+    assert torch.allclose((scores + least).softmax(-1), torch.full_like(scores, 1 / 3))
+    hidden = torch.zeros(1, 1, 1, 3, dtype=torch.bool)
+    for mask in (hidden, torch.zeros(1, 1, 1, 3).masked_fill(~hidden, -torch.inf)):
+        assert not F.scaled_dot_product_attention(q, q, q, attn_mask=mask).any()
+    uniform = F.scaled_dot_product_attention(q, q, q, attn_mask=torch.full((1, 1, 1, 3), least))
+    assert torch.allclose(uniform, q.mean(2, keepdim=True).expand_as(q), atol=1e-6)
+
+
 def test_a_mask_without_its_axis_runs_and_is_wrong_for_as_many_texts_as_heads():
     ids, mask, types = ours.encode_batch(["is " * n for n in range(1, 13)])
     right = lab.minilm(ids, types, additive_mask(mask))
