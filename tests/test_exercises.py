@@ -1172,7 +1172,7 @@ def test_what_cannot_be_read_is_said():
 @pytest.mark.parametrize("number", [-7.5, -22.0, -70.0])
 def test_a_hidden_score_of_no_great_size_is_seen(number):
     verdict = EXERCISES["attention"].verdict(unlike_the_lesson(number=number))
-    assert verdict.startswith("not yet")
+    assert verdict.startswith(("not yet", "not far enough"))
 
 
 def test_what_attention_was_given_is_said_in_words():
