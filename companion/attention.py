@@ -60,9 +60,11 @@ class KVCache:
 class CausalSelfAttention(nn.Module):
     """Every position looks at itself and at those before it, in n_head ways at once.
 
-    GPT-2's layout: q, k and v come from one Linear, `c_attn`. While training, `dropout`
-    of the attention weights and of what is returned are zeroed. Set `fused` to False to
-    compute by the readable form of lesson 09, equal to rounding.
+    GPT-2's layout: one Linear, `c_attn`, makes q, k and v, in that order; its release
+    stores the Linears' weights transposed, (in, out). While training, `dropout` of the
+    attention weights and of what is returned are zeroed; torch's kernel for CPUs then
+    keeps all weights for the gradients. Set `fused` to False to compute by the readable
+    form of lesson 09, equal to rounding.
     ValueError where n_embd does not divide into n_head heads.
     """
 

@@ -390,6 +390,37 @@ class AttentionFused(AttentionByHeads):
         return self.c_proj(y.transpose(1, 2).contiguous().view(B, T, C))
 
 
+class AttentionByQueries(AttentionByHeads):
+    """A loop over queries, which needs no mask."""
+
+    def head(self, q, k, v, T):
+        k = k / k.shape[-1] ** 0.5
+        rows = [(q[:, t : t + 1] @ k[:, : t + 1].mT).softmax(-1) @ v[:, : t + 1] for t in range(T)]
+        return torch.cat(rows, dim=1)
+
+
+class AttentionAdded(AttentionByHeads):
+    """With a mask of numbers, as GPT-2's own -1e10, added before the softmax."""
+
+    def head(self, q, k, v, T):
+        hidden = -1e10 * (1 - self.tril[:T, :T])
+        return (torch.einsum("bic,bjc->bij", q, k) / q.shape[-1] ** 0.5 + hidden).softmax(-1) @ v
+
+
+class AttentionFilled(AttentionByHeads):
+    """Hidden scores replaced by a number that is near enough to be seen."""
+
+    number = -22.0
+
+    def head(self, q, k, v, T):
+        scores = q @ k.mT / q.shape[-1] ** 0.5
+        return scores.masked_fill(self.tril[:T, :T] == 0, self.number).softmax(-1) @ v
+
+
+def unlike_the_lesson(**changes):
+    return type("Mine", (AttentionFilled,), changes)
+
+
 def weights_by_einsum(q, k, n_head):
     q, k = (x.unflatten(-1, (n_head, -1)) for x in (q, k))
     return torch.einsum("bihc,bjhc->bhij", q * q.shape[-1] ** -0.5, k).softmax(dim=3)
@@ -439,7 +470,7 @@ def labels_by_loops(ids, chance, special_ids):
 
 
 RIGHT_IN_OTHER_WORDS = {
-    "attention": [AttentionByHeads, AttentionFused],
+    "attention": [AttentionByHeads, AttentionFused, AttentionByQueries, AttentionAdded],
     "one_table": [tied_by_name, lambda table, head: setattr(head, "weight", table.weight)],
     "start_as_gpt2": [gpt2s_start_by_apply, gpt2s_start_with_tails_cut],
     "reader": [
@@ -1168,3 +1199,39 @@ def test_looking_at_a_model_leaves_no_hook_behind():
 
 def test_what_cannot_be_read_is_said():
     assert grades().verdict(lambda x: torch.zeros(2, device="meta")).startswith(CANNOT_READ)
+
+
+@pytest.mark.parametrize("number", [-7.5, -22.0, -70.0])
+def test_a_hidden_score_of_no_great_size_is_seen(number):
+    verdict = EXERCISES["attention"].verdict(unlike_the_lesson(number=number))
+    assert verdict.startswith(("not yet", "not far enough"))
+
+
+def test_what_attention_was_given_is_said_in_words():
+    """Not as a path into the dict that holds what was seen."""
+    verdict = EXERCISES["attention"].verdict(unlike_the_lesson(number=0.3))
+    assert "for a short text, at (" in verdict
+    assert "['" not in verdict
+
+
+@pytest.mark.parametrize("size", [48, 200, 400, 600])
+def test_a_mask_of_any_one_size_is_no_right_answer(size):
+    def smaller(self, *args):
+        AttentionByHeads.__init__(self, *args)
+        self.tril = torch.tril(torch.ones(size, size))
+
+    mine = unlike_the_lesson(__init__=smaller, number=-torch.inf)
+    assert "it raised RuntimeError" in EXERCISES["attention"].verdict(mine)
+
+
+@pytest.mark.parametrize("name", ["c_attn", "c_proj"])
+def test_parameters_cut_off_from_the_gradients_are_seen(name):
+    def forward(self, x):
+        layer = getattr(self, name)
+        kept, layer.weight.requires_grad = layer.weight.requires_grad, False
+        y = AttentionByHeads.forward(self, x)
+        layer.weight.requires_grad = kept
+        return y
+
+    mine = unlike_the_lesson(forward=forward, number=-torch.inf)
+    assert not EXERCISES["attention"].verdict(mine).startswith("right")

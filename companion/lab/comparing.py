@@ -8,7 +8,10 @@ from torch import Tensor
 
 
 def first_difference(got: Any, want: Any, tolerance: float) -> str | None:
-    """Say where `got` first departs from `want`: structure, shape, dtype, then index and values."""
+    """Say where `got` first departs from `want`: structure, shape, dtype, then index and values.
+
+    A key of a dict that is more than one word says what was looked at, and stands as it is.
+    """
     if isinstance(want, Tensor):
         return _tensor_difference(got, want, tolerance)
     if isinstance(want, bool | str | bytes | torch.dtype) or want is None:
@@ -26,15 +29,18 @@ def first_difference(got: Any, want: Any, tolerance: float) -> str | None:
     if isinstance(want, dict):
         if not isinstance(got, dict) or got.keys() != want.keys():
             return f"expected a dict with keys {sorted(want)}, got {kind_of(got)}"
-        pairs = {f"[{key!r}]": (got[key], want[key]) for key in want}
+        pairs = {
+            f"for {key}" if isinstance(key, str) and " " in key else f"in [{key!r}]": both
+            for key, both in ((key, (got[key], want[key])) for key in want)
+        }
     elif isinstance(want, tuple | list):
         if not isinstance(got, tuple | list) or len(got) != len(want):
             return f"expected {len(want)} values, got {kind_of(got)}"
-        pairs = {f"[{i}]": pair for i, pair in enumerate(zip(got, want, strict=True))}
+        pairs = {f"in [{i}]": pair for i, pair in enumerate(zip(got, want, strict=True))}
     else:
         raise TypeError(f"cannot compare {kind_of(want)}")
     found = ((at, first_difference(*pair, tolerance)) for at, pair in pairs.items())
-    return next((f"in {at}, {difference}" for at, difference in found if difference), None)
+    return next((f"{at}, {difference}" for at, difference in found if difference), None)
 
 
 def _tensor_difference(got: Any, want: Tensor, tolerance: float) -> str | None:

@@ -7,14 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from companion.lab.bank import attention_answers as answers
 from companion.lab.comparing import first_difference
 from companion.lab.exercise import Exercise, Mistake
-from companion.lab.toy import merge_heads, split_heads
 
 Seen = dict[str, Any]
 LAYERS = {"c_attn": 3, "c_proj": 1}
 SHORT, LONG, ONE = "a short text", "a text of block_size", "one token"
-SLOPES = "gradients of x and c_attn"
+LOUD, ZEROS = "a text of large numbers", "a text whose scores are partly 0"
+SLOPES = [f"the gradient of {of}" for of in ("x", "c_attn.weight", "c_proj.weight")]
+VOLUME = 8.0  # how large: some hidden scores are hundreds above those that may be seen
 
 
 def look(answer: Callable[..., nn.Module], C: int, n_head: int, block_size: int) -> Seen:
@@ -29,11 +31,31 @@ def look(answer: Callable[..., nn.Module], C: int, n_head: int, block_size: int)
     x = text(C, 5, rows=3).requires_grad_()
     short = module(x)
     with torch.no_grad():
-        long, one = module(text(C, block_size)), module(text(C, 1))
+        long, one = module(text(C, block_size, rows=1)), module(text(C, 1))
+        loud = module(VOLUME * text(C, 6)) / VOLUME
     weighed = (short * text(C, 5, rows=3).flip(0)).sum()
-    slopes = torch.autograd.grad(weighed, [x, module.c_attn.weight], allow_unused=True)
-    none = [torch.zeros(1) if slope is None else slope for slope in slopes]
-    return {SHORT: short.detach(), LONG: long, ONE: one, SLOPES: none}
+    leaves = [x, module.c_attn.weight, module.c_proj.weight]
+    slopes = torch.autograd.grad(weighed, leaves, allow_unused=True)
+    none = [torch.zeros_like(x) if slope is None else slope for x, slope in zip(leaves, slopes)]
+    return {
+        SHORT: short.detach(),
+        LONG: long,
+        ONE: one,
+        LOUD: loud,
+        ZEROS: without_bias(module, C),
+        **dict(zip(SLOPES, none)),
+    }
+
+
+@torch.no_grad()
+def without_bias(module: nn.Module, C: int) -> Tensor:
+    """What it makes of a text of which two tokens are zeros, all biases 0: scores are 0 there."""
+    for name in LAYERS:
+        if (layer := getattr(module, name)).bias is not None:
+            layer.bias.zero_()
+    x = text(C, 4)
+    x[:, ::2] = 0
+    return module(x)
 
 
 def fill(module: nn.Module, C: int) -> None:
@@ -50,183 +72,19 @@ def fill(module: nn.Module, C: int) -> None:
             )
         with torch.no_grad():
             layer.weight.copy_(torch.randn(layer.weight.shape, generator=order) * 1.5 / sqrt(C))
+            bias = torch.randn(times * C, generator=order) * 0.3
             if layer.bias is not None:
-                layer.bias.copy_(torch.randn(layer.bias.shape, generator=order) * 0.1)
+                layer.bias.copy_(bias)
 
 
 def text(C: int, T: int, rows: int = 2) -> Tensor:
     return torch.randn(rows, T, C, generator=torch.Generator().manual_seed(T))
 
 
-# --- answers, by what they do otherwise -----------------------------------------------------------
-
-
-def past_only(T: int) -> Tensor:
-    return torch.ones(T, T).tril().bool()
-
-
-class Attention(nn.Module):
-    """The right one; each method is a place to go wrong."""
-
-    def __init__(self, n_embd: int, n_head: int, block_size: int) -> None:
-        super().__init__()
-        self.c_attn, self.c_proj = nn.Linear(n_embd, 3 * n_embd), nn.Linear(n_embd, n_embd)
-        self.n_head, self.block_size = n_head, block_size
-
-    def forward(self, x: Tensor) -> Tensor:
-        q, k, v = (self.split(part) for part in self.parts(x))
-        return self.out(self.merge(self.weights(q, k) @ v))
-
-    def parts(self, x: Tensor) -> tuple[Tensor, ...]:
-        return self.c_attn(x).chunk(3, dim=-1)
-
-    def split(self, x: Tensor) -> Tensor:
-        return split_heads(x, self.n_head)
-
-    def merge(self, y: Tensor) -> Tensor:
-        return merge_heads(y)
-
-    def out(self, y: Tensor) -> Tensor:
-        return self.c_proj(y)
-
-    def scale(self, q: Tensor) -> float:
-        return sqrt(q.shape[-1])
-
-    def mask(self, T: int) -> Tensor:
-        return past_only(T)
-
-    def scores(self, q: Tensor, k: Tensor) -> Tensor:
-        return q @ k.mT / self.scale(q)
-
-    def weights(self, q: Tensor, k: Tensor) -> Tensor:
-        scores = self.scores(q, k)
-        return scores.masked_fill(~self.mask(q.shape[2]), -torch.inf).softmax(-1)
-
-
-class ViewedIntoHeads(Attention):
-    def split(self, x: Tensor) -> Tensor:
-        B, T, C = x.shape
-        return x.reshape(B, self.n_head, T, C // self.n_head)
-
-
-class MergedUnturned(Attention):
-    def merge(self, y: Tensor) -> Tensor:
-        B, nh, T, hs = y.shape
-        return y.reshape(B, T, nh * hs)
-
-
-class ViewedBothWays(ViewedIntoHeads, MergedUnturned):
-    pass
-
-
-class Interleaved(Attention):
-    """q, k and v taken for each head in turn, as if c_attn had a head's three side by side."""
-
-    def parts(self, x: Tensor) -> tuple[Tensor, ...]:
-        by_head = self.c_attn(x).unflatten(-1, (self.n_head, 3, -1))
-        return tuple(part.flatten(2) for part in by_head.unbind(-2))
-
-
-class KeysAskQueries(Attention):
-    def parts(self, x: Tensor) -> tuple[Tensor, ...]:
-        q, k, v = super().parts(x)
-        return k, q, v
-
-
-class ValuesFirst(Attention):
-    def parts(self, x: Tensor) -> tuple[Tensor, ...]:
-        v, q, k = super().parts(x)
-        return q, k, v
-
-
-class Unmasked(Attention):
-    def mask(self, T: int) -> Tensor:
-        return torch.ones(T, T).bool()
-
-
-class Ahead(Attention):
-    def mask(self, T: int) -> Tensor:
-        return torch.ones(T, T).triu().bool()
-
-
-class OneAhead(Attention):
-    def mask(self, T: int) -> Tensor:
-        return torch.ones(T, T).tril(1).bool()
-
-
-class OneBehind(Attention):
-    def mask(self, T: int) -> Tensor:
-        return torch.ones(T, T).tril(-1).bool()
-
-
-class ZeroesInScores(Attention):
-    def weights(self, q: Tensor, k: Tensor) -> Tensor:
-        return (self.scores(q, k) * self.mask(q.shape[2])).softmax(-1)
-
-
-class MaskedAfter(Attention):
-    def weights(self, q: Tensor, k: Tensor) -> Tensor:
-        return self.scores(q, k).softmax(-1) * self.mask(q.shape[2])
-
-
-class OverQueries(Attention):
-    def weights(self, q: Tensor, k: Tensor) -> Tensor:
-        scores = self.scores(q, k)
-        return scores.masked_fill(~self.mask(q.shape[2]), -torch.inf).softmax(-2)
-
-
-class NotScaled(Attention):
-    def scale(self, q: Tensor) -> float:
-        return 1.0
-
-
-class ByWidth(Attention):
-    def scale(self, q: Tensor) -> float:
-        return sqrt(q.shape[-1] * self.n_head)
-
-
-class ByHeadSize(Attention):
-    def scale(self, q: Tensor) -> float:
-        return q.shape[-1]
-
-
-class ScaledAfter(NotScaled):
-    def weights(self, q: Tensor, k: Tensor) -> Tensor:
-        return super().weights(q, k) / sqrt(q.shape[-1])
-
-
-class NoWayBack(Attention):
-    def out(self, y: Tensor) -> Tensor:
-        return y
-
-
-class MaskOfWidth(Attention):
-    """The journal's: a mask made once, of n_embd instead of block_size."""
-
-    def __init__(self, n_embd: int, n_head: int, block_size: int) -> None:
-        super().__init__(n_embd, n_head, block_size)
-        self.register_buffer("bias", past_only(n_embd))
-
-    def mask(self, T: int) -> Tensor:
-        return self.bias[:T, :T]
-
-
-class MaskOfBlock(MaskOfWidth):
-    """A mask that is not cut to the text."""
-
-    def __init__(self, n_embd: int, n_head: int, block_size: int) -> None:
-        super().__init__(n_embd, n_head, block_size)
-        self.bias = past_only(block_size)
-
-    def mask(self, T: int) -> Tensor:
-        return self.bias
-
-
-class MaskedSooner(Attention):
-    """Only the short text is right: its mask was made for five."""
-
-    def mask(self, T: int) -> Tensor:
-        return past_only(T) if T <= 5 else torch.ones(T, T).bool()
+def slopes_alone(seen: Seen, want: Seen, *probe: int) -> bool:
+    """All that it computes is right, and a gradient is not."""
+    wrong = {key for key in want if first_difference(seen[key], want[key], 1e-4)}
+    return bool(wrong) and wrong <= set(SLOPES)
 
 
 def short_alone(seen: Seen, want: Seen, *probe: int) -> bool:
@@ -236,132 +94,213 @@ def short_alone(seen: Seen, want: Seen, *probe: int) -> bool:
     )
 
 
+ORDER = "GPT-2's order is q, k, v, and its release is read in that order. The {} here."
+NO_BIAS = (
+    "{} no bias. A Linear has one unless it is told otherwise, and GPT-2's release has one for "
+    "both layers."
+)
+NOT_FAR = (
+    "the hidden scores were replaced by a number, and exp of that number is not nothing beside "
+    "the scores that are left. What has an exponential of exactly 0?"
+)
+OF_WIDTH = (
+    "right as long as a text is short beside the model's width, and then a longer one came. Which "
+    "number was the mask made of, and what does that number count?"
+)
+UNCUT_WIDTH = (
+    "the mask is as large as the model is wide, whatever was read. It says who may look at whom: "
+    "what do its rows stand for?"
+)
+UNCUT = "the mask has block_size rows, and a text may be shorter: take the corner that it needs."
+FIXED_SIZE = (
+    "the mask has a size that stands in your code, and a longer text came. How many tokens there "
+    "may be, block_size says; how many there are, x does."
+)
+
 attention = Exercise(
-    reference=Attention,
-    probes=[(12, 3, 20), (10, 2, 35)],
+    reference=answers.Attention,
+    probes=[(12, 3, 20), (10, 2, 35), (6, 1, 770)],  # the last is longer than GPT-2 is wide
     look=look,
+    seconds=30.0,  # for loops over its queries and keys
     mistakes=[
         Mistake(
             "heads viewed, not turned",
             "view (B, nh, T, hs) of (B, T, C) has the right shape and mixes tokens into heads. "
             "First give the heads an axis of their own behind T, then move it.",
-            ViewedIntoHeads,
+            answers.ViewedIntoHeads,
         ),
         Mistake(
             "merged without turning back",
             "the heads are merged while they still stand before T: a token's numbers come from "
             "other tokens. Move the axis back first.",
-            MergedUnturned,
+            answers.MergedUnturned,
         ),
         Mistake(
             "viewed there and back",
             "both ways a view where an axis has to be moved. The shapes fit and nothing leaks out "
             "of the row, but heads are made of pieces of several tokens.",
-            ViewedBothWays,
+            answers.ViewedBothWays,
         ),
         Mistake(
             "q, k and v taken head by head",
             "c_attn gives all of q, then all of k, then all of v. Here each head took three "
             "pieces in turn, so weights of GPT-2 would be read in another order.",
-            Interleaved,
+            answers.Interleaved,
         ),
         Mistake(
             "q and k exchanged",
             "the first third of c_attn is q, and the one that asks: its token's row of weights "
             "adds up to 1. Here keys ask queries.",
-            KeysAskQueries,
+            answers.KeysAskQueries,
         ),
-        Mistake(
-            "another order of q, k and v",
-            "GPT-2's order is q, k, v. The first third went into v here.",
-            ValuesFirst,
+        *(
+            Mistake("another order of q, k and v", ORDER.format(what), answer)
+            for what, answer in (
+                ("second third went into v, and the last into k", answers.ValuesSecond),
+                ("first third went into v", answers.ValuesFirst),
+                ("first third went into v", answers.ValuesFirstAndTurned),
+                ("last third went into q", answers.QueriesLast),
+            )
+        ),
+        *(
+            Mistake("no bias", NO_BIAS.format(layers), answer)
+            for layers, answer in (
+                ("c_attn and c_proj have", answers.Unbiased),
+                ("c_attn has", answers.UnbiasedIn),
+                ("c_proj has", answers.UnbiasedOut),
+            )
         ),
         Mistake(
             "no mask",
             "the first token's output changes with what comes after it: every query sees every "
             "key.",
-            Unmasked,
+            answers.Unmasked,
         ),
         Mistake(
             "sees only what comes",
             "the triangle is the wrong one: each token sees itself and what follows.",
-            Ahead,
+            answers.Ahead,
         ),
         Mistake(
             "one token ahead",
             "each token sees the next one, which is what it should guess. Where does the "
             "triangle's edge lie?",
-            OneAhead,
+            answers.OneAhead,
         ),
         Mistake(
             "not itself",
             "no token sees itself, and the first sees nothing: its row is nan. The diagonal is "
             "part of what may be seen.",
-            OneBehind,
+            answers.OneBehind,
+        ),
+        Mistake(
+            "upside down",
+            "what should be seen was hidden, and what should be hidden was seen; the last token "
+            "was left with nothing, hence its nan. masked_fill fills where its mask is True.",
+            answers.UpsideDown,
+        ),
+        *(
+            Mistake("not far enough", NOT_FAR, answers.filled_with(number))
+            for number in (-1, -2, -3, -5, -10, -15, -20, -25, -30, -40, -50, -60, -80, -100)
+        ),
+        Mistake(
+            "shared out again",
+            "right while scores are moderate. Where a later token scores hundreds higher, all "
+            "that may be seen was rounded to 0 before you divided by its sum. Hide the future "
+            "before anything is shared out.",
+            answers.SharedOutAgain,
+        ),
+        Mistake(
+            "zeros taken for hidden",
+            "a score of exactly 0 was hidden with the future, and a row that had nothing else "
+            "became nan. 0 is a score like any other: let places say what is hidden, not values.",
+            answers.ZerosTakenForHidden,
         ),
         Mistake(
             "zeros for scores",
             "a score of 0 is no bar to the softmax, which gives e to the 0 a share. Which number "
             "has none?",
-            ZeroesInScores,
+            answers.ZeroesInScores,
         ),
         Mistake(
             "masked after the softmax",
             "the weights of a row no longer add up to 1, since what is hidden took its share "
             "first. Hide it before the softmax.",
-            MaskedAfter,
+            answers.MaskedAfter,
         ),
         Mistake(
             "softmax over the queries",
             "each key's weights add up to 1 here, over those who look at it. It is a query's "
             "weights over the keys that should: another axis.",
-            OverQueries,
+            answers.OverQueries,
         ),
         Mistake(
             "not scaled",
             "the scores grow with the head size, and the softmax with them hardens. Lesson 09 has "
             "what they are divided by.",
-            NotScaled,
+            answers.NotScaled,
         ),
         Mistake(
             "scaled by the width",
             "a score adds up as many products as a head has numbers, not as the model is wide. "
             "With one head it would not show.",
-            ByWidth,
+            answers.ByWidth,
         ),
         Mistake(
             "scaled by the head size",
             "what grows with the head size is the variance of the scores. Their size is its root.",
-            ByHeadSize,
+            answers.ByHeadSize,
         ),
         Mistake(
             "scaled after the softmax",
             "the division comes too late: the weights of a row add up to less than 1 now, and the "
             "softmax saw the large scores.",
-            ScaledAfter,
+            answers.ScaledAfter,
         ),
         Mistake(
             "no way back",
             "the heads' results are returned side by side, and c_proj is never used.",
-            NoWayBack,
+            answers.NoWayBack,
         ),
         Mistake(
-            "a mask of n_embd",
-            "the mask was made for n_embd positions, and a text may have block_size. It goes well "
-            "as long as texts are shorter than the model is wide.",
-            MaskOfWidth,
+            "c_proj learns nothing",
+            "all that it computes is right, and c_proj's parameters get no gradient, so they would "
+            "stay as they are. Is the layer called, or was its weight taken out of it?",
+            answers.ProjectionLearnsNothing,
         ),
         Mistake(
-            "a mask that is not cut",
-            "the mask has block_size rows, and a text may be shorter: take the corner that it "
-            "needs.",
-            MaskOfBlock,
+            "another gradient",
+            "all that it computes is right, and a gradient is not. Which step leaves PyTorch, or "
+            "the graph (detach, data, item, no_grad)?",
+            answers.HalfDetached,
+            slopes_alone,
+        ),
+        *(
+            Mistake("a mask of n_embd", OF_WIDTH, answer)
+            for answer in (
+                answers.MaskOfWidth,
+                answers.MaskOfWidthByWhere,
+                answers.MaskOfFourWidths,
+            )
+        ),
+        *(
+            Mistake("a mask of n_embd, not cut", UNCUT_WIDTH, answer)
+            for answer in (answers.MaskOfWidthUncut, answers.MaskOfWidthUncutByWhere)
+        ),
+        *(
+            Mistake("a mask that is not cut", UNCUT, answer)
+            for answer in (answers.MaskOfBlock, answers.MaskOfBlockByWhere)
+        ),
+        *(
+            Mistake("a mask of one size", FIXED_SIZE, answer)
+            for size in (768, 512, 256, 128, 64, 32, 16, 8)
+            for answer in answers.fixed(size)
         ),
         Mistake(
             "wrong on long texts",
             "five tokens come out right and block_size tokens do not. What in it was made for one "
             "length?",
-            MaskedSooner,
+            answers.MaskedSooner,
             short_alone,
         ),
     ],
