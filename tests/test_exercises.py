@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from companion.lab.bank import check, lesson_03
+from companion.lab.bank import check, lesson_03, lesson_12
 from companion.lab.exercise import CANNOT_READ, NOT_WRITTEN, RETURNED_NOTHING, Exercise, Mistake
 from companion.lab.running import Run
 from companion.masks import causal_mask
@@ -357,9 +357,20 @@ class Buffered(lesson_03.Reader):
 
 
 def tied_by_name(table, head):
+    table.weight.data.copy_(head.weight.data)
     delattr(head, "weight")
     head.register_parameter("weight", table._parameters["weight"])
     return head
+
+
+def tied_in_one_memory_first(table, head):
+    table.weight.data = head.weight.data
+    head.weight = table.weight
+
+
+def tied_by_load(table, head):
+    table.load_state_dict(head.state_dict())
+    head.weight = table.weight
 
 
 class AttentionByHeads(nn.Module):
@@ -471,7 +482,7 @@ def labels_by_loops(ids, chance, special_ids):
 
 RIGHT_IN_OTHER_WORDS = {
     "attention": [AttentionByHeads, AttentionFused, AttentionByQueries, AttentionAdded],
-    "one_table": [tied_by_name, lambda table, head: setattr(head, "weight", table.weight)],
+    "one_table": [tied_by_name, tied_in_one_memory_first, tied_by_load],
     "start_as_gpt2": [gpt2s_start_by_apply, gpt2s_start_with_tails_cut],
     "reader": [
         Buffered,
@@ -1235,3 +1246,35 @@ def test_parameters_cut_off_from_the_gradients_are_seen(name):
 
     mine = unlike_the_lesson(forward=forward, number=-torch.inf)
     assert not EXERCISES["attention"].verdict(mine).startswith("right")
+
+
+def tied_anew(table, head):
+    table.weight = head.weight = nn.Parameter(head.weight.detach().clone())
+
+
+def tied_to_a_function(table, head):
+    lesson_12.fill(table, head)
+    del head.weight
+    head.forward = lambda x: x @ table.weight.T
+    object.__setattr__(head, "weight", table.weight)
+
+
+def tied_in_a_sequence(table, head):
+    return nn.Sequential(table, head)
+
+
+def tied_turned(table, head):
+    head.weight = head.weight.T
+
+
+@pytest.mark.parametrize(
+    ("answer", "mistake"),
+    [
+        (tied_anew, "the optimizer's Parameter is gone"),
+        (tied_to_a_function, "no Parameter at the head"),
+        (tied_in_a_sequence, "nothing changed"),
+        (tied_turned, "a tensor for a Parameter"),
+    ],
+)
+def test_a_table_and_head_that_only_look_tied_are_told_so(answer, mistake):
+    assert f"{mistake}: " in EXERCISES["one_table"].verdict(answer)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from transformers import BertConfig, GPT2Config
+from transformers import BertConfig, GPT2Config, LlamaConfig
 from transformers.modeling_outputs import CausalLMOutput
 from transformers.models.bert.modeling_bert import BertForMaskedLM
 from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel
@@ -836,6 +836,22 @@ class Narrow(nn.Module):
         return self.down(torch.tanh(self.up(self.wte(ids)))) @ self.out.weight.T
 
 
+class Lost(Pair):
+    """Token 3 is read as nothing but zeros."""
+
+    def forward(self, ids):
+        x = torch.where(ids[..., None] == 3, 0, self.wte(ids))
+        return self.lm_head(torch.tanh(self.between(x)))
+
+
+class NeighbourRows(Pair):
+    """Reads rows i, i - 1 and i - 2 for a token i."""
+
+    def forward(self, ids):
+        x = self.wte(ids) + self.wte((ids - 1).clamp(min=0)) + self.wte((ids - 2).clamp(min=0))
+        return self.lm_head(torch.tanh(self.between(x)))
+
+
 def tied(pair):
     tie_weights(pair.wte, pair.lm_head)
 
@@ -868,6 +884,14 @@ def loaded(model, **options):
     return other
 
 
+def by_way_of_meta():
+    with torch.device("meta"):
+        model = gpt()
+    model.to_empty(device="cpu")
+    model.load_state_dict(gpt().state_dict())
+    return model
+
+
 def cut_to(n):
     return lambda x: x[..., :n]
 
@@ -897,6 +921,9 @@ TIED = {
     "padding elsewhere": lambda: Pair(tied, padding_idx=V - 1),
     "four tokens": lambda: Pair(tied, rows=4),
     "sparse gradients": lambda: Pair(tied, sparse=True),
+    "token 3 is padding": lambda: Pair(tied, padding_idx=3),
+    "token 3 gets lost": lambda: Lost(tied),
+    "four tokens, token 0 is padding": lambda: Pair(tied, rows=4, padding_idx=0),
     "beside a table of whole numbers": lambda: beside_whole_numbers(gpt()),
 }
 NOT_TIED = {
@@ -914,6 +941,9 @@ NOT_TIED = {
     "padded vocabulary, cut": lambda: Pair(copied, cut_to(V), rows=64),
     "frozen": lambda: frozen(gpt(tied=False)),
     "narrow table": lambda: Narrow(tied=False),
+    "three rows for a token": lambda: NeighbourRows(apart),
+    "four tokens": lambda: Pair(apart, rows=4),
+    "loaded from the meta device": by_way_of_meta,
     "no table at all": lambda: Returns(lambda ids: torch.zeros(*ids.shape, V)),
 }
 
@@ -939,11 +969,51 @@ def test_whether_it_is_tied_can_be_asked_where_gradients_are_off():
     with torch.no_grad():
         assert is_tied(gpt())
         assert not is_tied(gpt(tied=False))
+    tied, apart = gpt(), frozen(gpt(tied=False))
+    with torch.inference_mode():
+        assert is_tied(tied)
+        assert not is_tied(apart)
+        assert torch.is_inference_mode_enabled()
+    assert not any(p.requires_grad for p in apart.parameters())
+
+
+def test_a_model_without_numbers_or_gradients_is_refused_by_the_cause():
+    with torch.device("meta"):
+        model = gpt()
+    with pytest.raises(ValueError, match="meta device"):
+        is_tied(model)
+    with torch.inference_mode():
+        model = gpt()
+    for mode in (True, False):
+        with pytest.raises(ValueError, match="inference_mode"), torch.inference_mode(mode):
+            is_tied(model)
 
 
 @pytest.mark.parametrize("make", [bert, lambda: Pair(tied, padding_idx=0)], ids=["bert", "pair"])
 def test_a_tied_model_whose_padding_is_token_0_is_tied(make):
     assert is_tied(make())
+
+
+def centred(pair):
+    tied(pair)
+    pair.wte.register_forward_hook(lambda wte, args, x: x - wte.weight.mean(0))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Pair(tied, lambda x: x / x.norm(dim=-1, keepdim=True)),
+        lambda: Pair(centred),
+        lambda: Pair(lambda pair: (tied(pair), nn.init.zeros_(pair.between.weight))),
+    ],
+    ids=["normalised logits", "centred table", "nothing read gets through"],
+)
+def test_what_it_says_it_cannot_see_it_calls_untied(make):
+    assert not is_tied(make())
+
+
+def test_two_tables_are_the_default_of_transformers_llama():
+    assert LlamaConfig().tie_word_embeddings is False
 
 
 def test_a_head_tied_to_the_positions_does_not_count():
