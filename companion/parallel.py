@@ -5,7 +5,7 @@ __all__ = ["Rank", "all_sum", "gradients_follow", "this_rank"]
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.distributed as dist
@@ -19,7 +19,7 @@ class Rank:
     rank: int = 0
     world: int = 1
     local: int = 0
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     @property
     def first(self) -> bool:

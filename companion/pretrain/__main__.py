@@ -1,4 +1,4 @@
-"""Train a GPT: `python -m companion.pretrain --preset laptop`, or under torchrun on many processes."""
+"""Train a GPT: `python -m companion.pretrain --preset laptop`, or many processes by torchrun."""
 
 import argparse
 import sys
@@ -25,9 +25,9 @@ def configured(arguments: list[str]) -> Config:
         args=rest,
         default=PRESETS[chosen.preset],
         prog="python -m companion.pretrain",
-        description=f"{Config.__doc__}\n\n--preset NAME, first of all: {presets}. The defaults below "
-        f"are those of {chosen.preset}. Under torchrun: torchrun --standalone --nproc-per-node 8 "
-        "-m companion.pretrain ...",
+        description=f"{Config.__doc__}\n\n--preset NAME: {presets}. The defaults below are "
+        f"those of {chosen.preset}. On 8 GPUs: torchrun --standalone --nproc-per-node 8 "
+        "-m companion.pretrain --preset gpt2-124m",
     )
 
 

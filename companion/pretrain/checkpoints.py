@@ -30,7 +30,7 @@ STEP = re.compile(r"step_(\d{8})")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a run needs to go on, to the bit: all but the model and the optimizer, which are filled."""
+    """What a run needs to go on, to the bit, beside the model and the optimizer."""
 
     step: int
     position: int

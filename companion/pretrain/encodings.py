@@ -3,7 +3,8 @@
     Encoding.named("gpt2")            GPT-2's 50,257 tokens, as companion.assets has them
     Encoding.named("bytes")           256 tokens, one a byte: nothing to learn or to fetch
     Encoding.named("chars", text)     one a character of that text
-    Encoding.named("learned.json")    a BPETokenizer that was saved by that name
+    Encoding.named("learn:4096", text)  so many tokens, learned from that text
+    Encoding.named("learned.json")      a BPETokenizer that was saved by that name
 
 An encoding is kept beside the shards that are made with it, so that samples can be written.
 """
@@ -11,6 +12,7 @@ An encoding is kept beside the shards that are made with it, so that samples can
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,16 +46,20 @@ class Encoding:
 
         ValueError for another name, for chars without a text, for more than 65,536 tokens.
         """
+        kind, _, size = name.partition(":")
+        if kind in ("chars", "learn") and text is None:
+            raise ValueError(f"{name!r} needs the text that it is taken from")
         if name == "chars":
-            if text is None:
-                raise ValueError('"chars" needs the text whose characters are meant')
             return cls.of({"kind": "chars", "chars": CharTokenizer(text).chars})
+        if kind == "learn" and size.isdigit():
+            return cls.of({"kind": "bpe", "tokenizer": _learned(text, int(size))})
         if name in ("gpt2", "bytes"):
             return cls.of({"kind": name})
         if Path(name).is_file():
             return cls.of({"kind": "bpe", "tokenizer": Path(name).read_text("utf-8")})
         raise ValueError(
-            f"encoding {name!r} is none of gpt2, bytes, chars, nor a file with a saved tokenizer"
+            f"encoding {name!r} is none of gpt2, bytes, chars, learn:SIZE, nor a file with a "
+            "saved tokenizer"
         )
 
     @classmethod
@@ -86,13 +92,11 @@ class Encoding:
                 "gpt2", gpt2.n_vocab, gpt2.encode_ordinary, gpt2.decode, gpt2.eot_token, kept
             )
         if kind == "bpe":
-            return cls._learned(kept)
+            return cls._bpe(kept)
         raise ValueError(f"{FILE} speaks of the encoding {kind!r}, which is not known")
 
     @classmethod
-    def _learned(cls, kept: dict) -> "Encoding":
-        import tempfile
-
+    def _bpe(cls, kept: dict) -> "Encoding":
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "tokenizer.json")
             path.write_text(kept["tokenizer"], "utf-8")
@@ -110,3 +114,11 @@ def _from_bytes(ids: Sequence[int]) -> str:
 
 def _fingerprint(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:12]
+
+
+def _learned(text: str, size: int) -> str:
+    """A tokenizer of that many tokens, with an end of text, as its file has it."""
+    bpe = BPETokenizer.train(text, size, special_tokens=["<|endoftext|>"])
+    with tempfile.TemporaryDirectory() as folder:
+        bpe.save(Path(folder, "tokenizer.json"))
+        return Path(folder, "tokenizer.json").read_text("utf-8")

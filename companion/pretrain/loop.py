@@ -1,4 +1,4 @@
-"""The run: steps of AdamW over shards, on one process or many, that can be stopped at any moment."""
+"""The run: steps of AdamW over shards, by one process or many, that can be stopped at any time."""
 
 import signal
 import threading
@@ -7,6 +7,7 @@ from contextlib import contextmanager, nullcontext
 from math import isfinite
 from time import perf_counter
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
@@ -73,10 +74,9 @@ class Run:
         )
         torch.set_float32_matmul_precision("high")  # TF32 where a GPU has it
         self.forward = self.model
+        pays = config.steps - self.step >= 500
         if config.compile == "yes" or (
-            config.compile == "auto"
-            and can_compile(rank.device)
-            and config.steps - self.step >= 500
+            config.compile == "auto" and pays and can_compile(rank.device)
         ):
             self.forward = torch.compile(self.forward)
         if rank.world > 1:
@@ -156,22 +156,18 @@ class Run:
 
     @torch.no_grad()
     def held_out_loss(self) -> float:
-        """Mean loss in nats a token over the first `eval_tokens` held out, spread over processes."""
+        """Nats a token, over the first `eval_tokens` held out, spread over the processes."""
         T, loader = self.config.block_size, self.val_loader
         rows = max(1, min(self.config.eval_tokens, loader.tokens - 1) // T)
         mine = torch.arange(rows)[self.rank.rank :: self.rank.world]
         total = torch.zeros(2, dtype=torch.float64, device=self.rank.device)
         with evaluating(self.model):
             for some in mine.split(self.config.micro_rows):
-                windows = [
-                    torch.from_numpy(loader.read(int(r) * T, T + 1).astype("int64")) for r in some
-                ]
-                window = torch.stack(windows).to(self.rank.device)
+                rows = np.stack([loader.read(int(row) * T, T + 1) for row in some])
+                window = torch.from_numpy(rows.astype(np.int64)).to(self.rank.device)
                 with self._autocast():
                     loss = self.model(window[:, :-1], window[:, 1:])
-                total += torch.stack(
-                    [loss.double() * len(some), loss.new_tensor(len(some)).double()]
-                )
+                total += torch.tensor([loss.item() * len(some), len(some)], device=total.device)
         summed, count = all_sum(total).tolist()
         return summed / count
 

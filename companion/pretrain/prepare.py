@@ -22,7 +22,7 @@ import tyro
 from tqdm import tqdm
 
 from companion import assets
-from companion.pretrain.encodings import Encoding
+from companion.pretrain.encodings import FILE, Encoding
 from companion.pretrain.shards import write_shard
 
 __all__ = ["Prepare", "documents_of", "prepare"]
@@ -45,7 +45,7 @@ class Prepare:
     shard_tokens: int = 100_000_000
     """A shard is written when it has so many tokens, at a document's end."""
     val_share: float = 0.01
-    """About this share of the documents is held out, chosen by their number; of one text, its end."""
+    """About this share of the documents is held out, by their number; of a single text, its end."""
     processes: int = os.cpu_count() or 1
     """How many processes encode."""
     column: str = "text"
@@ -214,8 +214,10 @@ def _flush(out: Path, pending: dict[str, list[np.ndarray]], done: dict, encoding
 
 
 def _encoding(options: Prepare) -> Encoding:
+    if (options.out / FILE).exists():
+        return Encoding.load(options.out)
     text = None
-    if options.encoding == "chars":
+    if options.encoding == "chars" or options.encoding.startswith("learn:"):
         text = "".join(documents_of(options.source, column=options.column))
     return Encoding.named(options.encoding, text)
 

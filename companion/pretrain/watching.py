@@ -1,4 +1,4 @@
-"""What a run says while it goes: a line, metrics as JSON lines, and TensorBoard where it is installed."""
+"""What a run says while it goes: a line, metrics in a file, and TensorBoard where there is one."""
 
 import json
 import os
@@ -8,6 +8,8 @@ from typing import Any
 from tqdm import tqdm
 
 __all__ = ["Watch", "read_metrics"]
+
+SHOWN = ("loss", "val_loss", "lr", "tokens_per_s", "mfu")
 
 
 class Watch:
@@ -39,10 +41,8 @@ class Watch:
         """One step's numbers: on the line, in the file, on the board."""
         if not self.speaks:
             return
-        shown = {
-            k: metrics[k] for k in ("loss", "val_loss", "lr", "tokens_per_s", "mfu") if k in metrics
-        }
-        self.bar.set_postfix({k: f"{v:.3g}" for k, v in shown.items()}, refresh=False)
+        shown = {name: f"{metrics[name]:.3g}" for name in SHOWN if name in metrics}
+        self.bar.set_postfix(shown, refresh=False)
         self.bar.update()
         self.note(step, **metrics)
 
