@@ -1,5 +1,7 @@
 """How many operations a token takes, how many a machine can do, and the share it does."""
 
+# Exported from lessons/17_speed.md: edit that, then run `make lessons`.
+
 __all__ = ["flops_per_token", "measured_peak_flops", "mfu"]
 
 from time import perf_counter
@@ -11,8 +13,8 @@ from torch import nn
 def flops_per_token(model: nn.Module, T: int) -> float:
     """Floating-point operations to train on one token: 6 N + 12 L C T.
 
-    Two (multiply, add) a weight forward and four backward, for each of N parameters that
-    a matrix product uses: all but the position table. Attention adds 12 T C a layer
+    Two (multiply, add) a weight forward and four backward, for each of N parameters
+    that a matrix product uses: all but the position table. Attention adds 12 T C a layer
     (Chowdhery et al. 2022, PaLM, appendix B). What is masked counts, as is usual.
     `model` has GPT's names. ValueError for T under 1.
     """
@@ -26,7 +28,7 @@ def flops_per_token(model: nn.Module, T: int) -> float:
 
 
 def mfu(tokens_per_second: float, flops_per_token: float, peak_flops: float) -> float:
-    """Model FLOPs utilisation: the share of a machine's peak that training uses, 0 to 1.
+    """Model FLOPs utilisation: the share of a machine's peak that is used, 0 to 1.
 
     ValueError for a peak that is not positive.
     """
@@ -45,8 +47,8 @@ def measured_peak_flops(
 ) -> float:
     """The most operations a second that square matrix products of a size reach here.
 
-    The best of as many tries as fit into `seconds`, after one that does not count. Size:
-    2048 on a CPU, 8192 on a GPU, where the clock waits until the product is there.
+    The best of as many tries as fit into `seconds`, after one that does not count.
+    Size: 2048 on a CPU, 8192 on a GPU, where the clock waits for the product.
     """
     device = torch.device(device)
     n = size or (8192 if device.type == "cuda" else 2048)

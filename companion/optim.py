@@ -1,5 +1,7 @@
 """AdamW as GPT-2 is trained: which weights decay, and how the learning rate goes."""
 
+# Exported from lessons/18_optimizer.md: edit that, then run `make lessons`.
+
 __all__ = ["configure_optimizer", "decay_groups", "lr_at"]
 
 from math import cos, pi
@@ -17,7 +19,10 @@ def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     return [
-        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": weight_decay},
+        {
+            "params": [p for p in parameters if p.dim() >= 2],
+            "weight_decay": weight_decay,
+        },
         {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
     ]
 

@@ -1,5 +1,7 @@
 """Several processes, one model: who one is, what is added up, and who speaks."""
 
+# Exported from lessons/19_data_parallel.md: edit that, then run `make lessons`.
+
 __all__ = ["Rank", "all_sum", "gradients_follow", "this_rank"]
 
 import os
@@ -14,7 +16,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Rank:
-    """Which process this is: `rank` of `world`, `local` on its machine; and its device."""
+    """Which process this is: `rank` of `world`, `local` on its machine; its device."""
 
     rank: int = 0
     world: int = 1
@@ -31,8 +33,8 @@ class Rank:
 def this_rank(device: str = "auto") -> Iterator[Rank]:
     """Join the processes that torchrun started; alone where it did not.
 
-    torchrun sets RANK, WORLD_SIZE and LOCAL_RANK. On GPUs they talk by NCCL, one GPU for
-    each process of a machine; else by gloo. ValueError for a GPU that is not there.
+    torchrun sets RANK, WORLD_SIZE and LOCAL_RANK. On GPUs they talk by NCCL, one GPU
+    for each process of a machine; else by gloo. ValueError for a GPU that is not there.
     """
     rank, world, local = (
         int(os.environ.get(name, default))
@@ -68,8 +70,8 @@ def all_sum(numbers: Tensor) -> Tensor:
 def gradients_follow(model: nn.Module, last: bool) -> Iterator[None]:
     """Let DDP average gradients only for the last micro-batch of a step.
 
-    DDP decides it in forward: the forward has to be inside, too. Any other model is left
-    as it is.
+    DDP decides it in forward: the forward has to be inside, too. Any other model is
+    left as it is.
     """
     if last or not isinstance(model, nn.parallel.DistributedDataParallel):
         yield
