@@ -14,7 +14,8 @@ def flops_per_token(model: nn.Module, T: int) -> float:
     """Floating-point operations to train on one token: 6 N + 12 L C T.
 
     Two (multiply, add) a weight forward and four backward, for each of N parameters
-    that a matrix product uses: all but the position table. Attention adds 12 T C a layer
+    that a matrix product uses: all but the position table. Attention adds 12 T C a
+    layer
     (Chowdhery et al. 2022, PaLM, appendix B). What is masked counts, as is usual.
     `model` has GPT's names. ValueError for T under 1.
     """

@@ -154,8 +154,8 @@ class GPT(Decoder):
         `prompt` is ids (B, T), or a list of texts of any lengths, which gives a list:
         each text as if alone, with `top_k=1` (the likeliest every time) to the same
         ids. A text of more than block_size tokens loses its beginning by the rule of
-        `window_start`, with the cache or without; both give the same. `vocab_size`: only
-        ids under it are drawn, where the rows above are padding.
+        `window_start`, with the cache or without; both give the same. With `vocab_size`
+        only ids under it are drawn: the rows above are padding.
         ValueError for an empty prompt, a temperature that is not positive, top_k or
         vocab_size under 1; TypeError for ids that are not integers.
         """

@@ -17,10 +17,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from companion.gpt import GPT, GPTConfig
 from companion.pretrain.__main__ import configured, main
 from companion.pretrain.checkpoints import Checkpoints
 from companion.pretrain.config import PRESETS, Config
 from companion.pretrain.encodings import Encoding
+from companion.pretrain.hellaswag import items_in, score
 from companion.pretrain.loader import ShardLoader
 from companion.pretrain.loop import run
 from companion.pretrain.prepare import Prepare, prepare
@@ -399,3 +401,48 @@ def test_a_process_that_dies_ends_the_run_with_its_traceback(data, tmp_path):
     assert time.perf_counter() - start < 30
     assert process.returncode != 0
     assert "Signal 9" in said
+
+
+# --- HellaSwag, on a made set
+
+
+def _plainly(model, item, encode):
+    """Each ending by itself, token by token: sums and means."""
+    sums, means = [], []
+    for ending in item.endings:
+        ids, start = list(encode(item.context)), len(encode(item.context))
+        ids += list(encode(f" {ending}"))
+        losses = [
+            -model(torch.tensor([ids[:t]]))[0, -1].log_softmax(-1)[ids[t]].item()
+            for t in range(start, len(ids))
+        ]
+        sums.append(sum(losses))
+        means.append(sum(losses) / len(losses))
+    return sums.index(min(sums)), means.index(min(means))
+
+
+def test_hellaswag_scores_as_a_plain_loop_does(tmp_path):
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(256, 64, 2, 2, 16)).eval()
+    words = ["a", "bb ccc", "dddd e f", "gg", "h iii jjjj kk", "l"]
+    draw = random.Random(1)
+    rows = [
+        {"ctx": " ".join(draw.choices(words, k=3)), "label": draw.randrange(4),
+         "endings": [" ".join(draw.choices(words, k=draw.randint(1, 3))) for _ in range(4)]}
+        for _ in range(40)
+    ]  # fmt: skip
+    path = tmp_path / "made.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    items, encode = items_in(path), Encoding.named("bytes").encode
+    chosen = [_plainly(model, item, encode) for item in items]
+    got = score(model, items, encode, block_size=64)
+    assert got.acc == sum(c[0] == i.right for c, i in zip(chosen, items)) / 40
+    assert got.acc_norm == sum(c[1] == i.right for c, i in zip(chosen, items)) / 40
+    assert any(a != b for a, b in chosen)  # else the two scores were not told apart
+
+
+def test_a_line_that_is_no_item_is_named(tmp_path):
+    path = tmp_path / "made.jsonl"
+    path.write_text('{"ctx": "a", "endings": ["b"], "label": 0}\n{"ctx": "a"}\n')
+    with pytest.raises(ValueError, match="line 2"):
+        items_in(path)

@@ -19,6 +19,7 @@ from companion.parallel import Rank, all_sum, gradients_follow, this_rank
 from companion.pretrain.checkpoints import Checkpoint, Checkpoints
 from companion.pretrain.config import Config, differences
 from companion.pretrain.encodings import Encoding
+from companion.pretrain.hellaswag import items_in, score, validation_set
 from companion.pretrain.loader import ShardLoader
 from companion.pretrain.machine import can_compile, has_fast_bfloat16
 from companion.pretrain.shards import shards_in
@@ -112,6 +113,9 @@ class Run:
                     watch.step(self.step - 1, **metrics)
                     if config.sample_every and (self.step % config.sample_every == 0 or last):
                         self._sample(watch)
+                    every = config.hellaswag_every
+                    if every and (self.step % every == 0 or last):
+                        self._hellaswag(watch)
                     if self.step % config.save_every == 0 or last or stop:
                         self._save(val_loss)
                     if stop and not last:
@@ -191,6 +195,14 @@ class Run:
         text = self.encoding.decode(ids[0].tolist())
         watch.say(f"--- step {self.step}\n{text}\n---")
         watch.note(self.step - 1, sample=text)
+
+    def _hellaswag(self, watch: Watch) -> None:
+        """Score the endings, all processes together."""
+        T, encode = self.config.block_size, self.encoding.encode
+        items = items_in(validation_set(self.config.data))
+        found = score(self.model, items, encode, block_size=T, rank=self.rank)
+        watch.say(f"HellaSwag: acc {found.acc:.4f}, acc_norm {found.acc_norm:.4f}")
+        watch.note(self.step - 1, hellaswag_acc=found.acc, hellaswag_acc_norm=found.acc_norm)
 
     def _save(self, val_loss: float | None) -> None:
         """A checkpoint, by the first process; the others wait, and fail with it."""
