@@ -147,16 +147,17 @@ class GPT(Decoder):
         top_k: int | None = None,
         generator: torch.Generator | None = None,
         use_cache: bool = True,
+        vocab_size: int | None = None,
     ) -> Int[Tensor, "B T_new"] | list[Int[Tensor, "T_new"]]:
         """The prompts, each followed by max_new_tokens ids; dropout is off.
 
         `prompt` is ids (B, T), or a list of texts of any lengths, which gives a list:
         each text as if alone, with `top_k=1` (the likeliest every time) to the same
         ids. A text of more than block_size tokens loses its beginning by the rule of
-        `window_start`, with the cache or without; both give the same.
-        ValueError for an empty prompt, a temperature that is not positive, top_k under
-        1;
-        TypeError for ids that are not integers.
+        `window_start`, with the cache or without; both give the same. With `vocab_size`
+        only ids under it are drawn: the rows above are padding.
+        ValueError for an empty prompt, a temperature that is not positive, top_k or
+        vocab_size under 1; TypeError for ids that are not integers.
         """
         if not isinstance(max_new_tokens, int) or max_new_tokens < 0:
             raise ValueError(f"{max_new_tokens=} should be a whole number, at least 0")
@@ -177,7 +178,10 @@ class GPT(Decoder):
             row[: len(text)] = text
 
         cache, start = None, 0
-        head = self.lm_head.weight.T.contiguous()  # (C, V): in this order one row is fast
+        if vocab_size is not None and vocab_size < 1:
+            raise ValueError(f"{vocab_size=} leaves no token to draw")
+        # (C, V): in this order one row is fast
+        head = self.lm_head.weight[:vocab_size].T.contiguous()
         with evaluating(self):
             for t in range(int(lengths.min()), ids.shape[1]):
                 moved = window_start(t, self.config.block_size) - start

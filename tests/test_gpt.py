@@ -746,3 +746,16 @@ def test_every_parameter_of_a_random_model_matters():
         assert not torch.allclose(model(ids), before), name
         with torch.no_grad():
             p.copy_(kept)
+
+
+def test_tokens_that_are_padding_are_never_drawn():
+    """With the rows above `vocab_size` made the likeliest of all."""
+    model = GPT(GPTConfig(**TINY))
+    with torch.no_grad():
+        model.lm_head.weight[9:] *= 1e3
+    ids = ids_of(2, 3) % 9
+    kwargs = {"generator": torch.Generator().manual_seed(0)}
+    assert (model.generate(ids, 200, **kwargs) >= 9).any()
+    assert (model.generate(ids, 200, vocab_size=9, **kwargs) < 9).all()
+    with pytest.raises(ValueError, match="vocab_size"):
+        model.generate(ids, 1, vocab_size=0)
