@@ -4,6 +4,8 @@
 
 __all__ = ["causal_mask", "future_leak", "influence"]
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -17,7 +19,8 @@ def causal_mask(
     """Which keys each query may look at: (T, past + T), True at itself and before.
 
     The T queries stand at positions past, past + 1, ...: `past` counts the keys that a
-    cache already held. ValueError for T under 1 or a negative past.
+    cache already held (lesson 10), and is 0 until then. ValueError for T under 1 or a
+    negative past.
     """
     if T < 1 or past < 0:
         raise ValueError(f"{T=} should be at least 1, and {past=} at least 0")
@@ -26,16 +29,22 @@ def causal_mask(
 
 
 @torch.no_grad()
-def influence(model: nn.Module, ids: Int[Tensor, "B T"]) -> Float[Tensor, "T T"]:
+def influence(
+    model: nn.Module, ids: Int[Tensor, "B T"], *, at: Sequence[int] | None = None
+) -> Float[Tensor, "T n"]:
     """[i, j]: how far logits at position i move when the token at j is replaced.
 
-    A causal model has zeros above the diagonal. `model` maps ids to logits (B, T, V),
-    to a tuple with them or to something that has `.logits`. It runs T + 1 times in eval
-    mode, so what looks ahead only while training (a batch norm) does not show.
+    A causal model has zeros above the diagonal. `at` names the tokens to replace, a
+    column each, where not all T. `model` maps ids to logits (B, T, V), to a tuple with
+    them or to something that has `.logits`. It runs once more than there are columns,
+    in eval mode, so what looks ahead only while training does not show.
     """
-    before, others = logits_of(model, ids), other_ids(ids)
+    before, others, T = logits_of(model, ids), other_ids(ids), ids.shape[1]
+    at = range(T) if at is None else at
+    if not at or not all(0 <= j < T for j in at):
+        raise ValueError(f"at={list(at)} should hold positions, each from 0 to {T - 1}")
     columns = []
-    for j in range(ids.shape[1]):
+    for j in at:
         replaced = ids.clone()
         replaced[:, j] = others[:, j]
         moved = change(before, logits_of(model, replaced))  # (B, T, V)
@@ -43,12 +52,17 @@ def influence(model: nn.Module, ids: Int[Tensor, "B T"]) -> Float[Tensor, "T T"]
     return torch.stack(columns, dim=1)
 
 
-def future_leak(model: nn.Module, ids: Int[Tensor, "B T"]) -> float:
+def future_leak(
+    model: nn.Module, ids: Int[Tensor, "B T"], *, at: Sequence[int] | None = None
+) -> float:
     """The most that a logit moves when a later token is replaced: 0 is right.
 
-    Up to rounding: a kernel may add in another order. Takes any model, as `influence`
-    does. ValueError for one position, which has no future.
+    Up to rounding: a kernel may add in another order. Takes any model, and `at`, as
+    `influence` does. ValueError where no token has one before it.
     """
-    if ids.shape[-1] < 2:
-        raise ValueError("ids of one position have no future to leak from")
-    return influence(model, ids).triu(1).max().item()
+    T = ids.shape[-1]
+    at = range(T) if at is None else at
+    if max(at, default=0) < 1:
+        raise ValueError("no future to leak from: no token has one before it")
+    later = torch.tensor([*at], device=ids.device) > torch.arange(T).to(ids)[:, None]
+    return influence(model, ids, at=at)[later].max().item()

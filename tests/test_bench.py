@@ -328,6 +328,20 @@ def test_maps_give_each_name_a_panel():
     assert all((cells_of(axes)[~np.eye(3, dtype=bool)] == 1).all() for axes in panels)
 
 
+def test_maps_on_one_scale_have_the_same_shade_for_the_same_number():
+    figures = []
+    named = {"small": np.eye(2) / 100, "large": np.array([[1.0, 0], [1 / 100, 1]])}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mapping, "show_figure", lambda figure, alt: figures.append(figure))
+        for one_scale in (True, False):
+            lab.maps(named, title="t", x="x", y="y", alt=ALT, one_scale=one_scale)
+    same = [
+        np.allclose(cells_of(figure.axes[0])[0, 0], cells_of(figure.axes[1])[1, 0])
+        for figure in figures
+    ]
+    assert same == [True, False]
+
+
 def test_a_grid_draws_matrices_only():
     with pytest.raises(ValueError, match="two axes, and this has 3"):
         lab.grid(np.zeros((2, 2, 2)), title="t", x="x", y="y", alt=ALT)

@@ -829,6 +829,26 @@ def weights_open_from_row_32(scores, block_size):
     return scores.masked_fill(~seen, -torch.inf).softmax(-1)
 
 
+def weights_of_three_axes(scores, block_size):
+    _B, T, _C = scores.shape
+    return scores.masked_fill(~causal_mask(T), -torch.inf).softmax(-1)
+
+
+def weights_by_exp(scores, block_size):
+    exps = torch.exp(scores) * causal_mask(scores.shape[-1])
+    return exps / exps.sum(-1, keepdim=True)
+
+
+def weights_by_exp_of_masked_scores(scores, block_size):
+    exps = scores.masked_fill(~causal_mask(scores.shape[-1]), -torch.inf).exp()
+    return exps / exps.sum(-1, keepdim=True)
+
+
+def weights_shared_again_in_float64(scores, block_size):
+    weights = scores.double().softmax(-1) * causal_mask(scores.shape[-1])
+    return (weights / weights.sum(-1, keepdim=True)).float()
+
+
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
@@ -837,6 +857,13 @@ def weights_open_from_row_32(scores, block_size):
         (weights_open_from_row_32, "at (0, 0, 32, 0)"),
         (lambda scores, block_size: cut(scores.detach(), block_size), "no gradient can flow back"),
         (lambda scores, block_size: cut(scores, 768), "a mask of one size"),
+        (lambda scores, block_size: cut(scores, 1024), "a mask of one size"),
+        (lambda scores, block_size: cut(scores, 600), "a mask of one size"),
+        (lambda scores, block_size: cut(scores, 1), "stretched over all scores"),
+        (weights_of_three_axes, "an axis too few"),
+        (weights_by_exp, "too large for exp"),
+        (weights_by_exp_of_masked_scores, "too large for exp"),
+        (weights_shared_again_in_float64, "shared out again"),
         (
             lambda scores, block_size: scores.masked_fill(
                 ~causal_mask(scores.shape[-1]), -200.0

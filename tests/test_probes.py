@@ -547,6 +547,27 @@ def test_a_single_key_too_far_is_found_where_it_is(T, ahead):
     assert ((found > 100 * ROUNDING) & ~causal_mask(T)).nonzero().tolist() == [[0, ahead]]
 
 
+@given(at=st.lists(st.integers(0, 5), min_size=1, max_size=4))
+@quick
+def test_a_few_columns_are_those_of_the_whole_map(at):
+    model, ids = toy(mask=everywhere), ids_of(T=6)
+    few = influence(model, ids, at=at)
+    assert torch.equal(few, influence(model, ids)[:, at])
+    if max(at):
+        assert future_leak(model, ids, at=at) == max(
+            few[i, n].item() for n, j in enumerate(at) for i in range(j)
+        )
+    else:
+        with pytest.raises(ValueError, match="has one before it"):
+            future_leak(model, ids, at=at)
+
+
+@pytest.mark.parametrize("at", [[], [-1], [0, 6]])
+def test_a_column_is_a_position_of_the_text(at):
+    with pytest.raises(ValueError, match="positions, each from 0 to 5"):
+        influence(toy(), ids_of(T=6), at=at)
+
+
 def test_a_query_that_may_look_nowhere_is_named_by_its_nan():
     strict = toy(mask=lambda T: everywhere(T).tril(-1))
     with pytest.raises(ValueError, match=r"NaN, first at \[0, 0, 0\]"):

@@ -20,15 +20,26 @@ FAINTEST = 1e-6  # of a map's largest value: the rounding of float32; less is dr
 
 
 def maps(
-    values: Mapping[str, Any], *, title: str, x: str, y: str, alt: str, columns: int = 3
+    values: Mapping[str, Any],
+    *,
+    title: str,
+    x: str,
+    y: str,
+    alt: str,
+    columns: int = 3,
+    one_scale: bool = False,
 ) -> None:
-    """Draw each named matrix (T, T) as a map, `columns` in a row; show the picture."""
+    """Draw each named matrix (T, T) as a map, `columns` in a row; show the picture.
+
+    A shade is a share of each map's own largest value, or, with one_scale, of the largest of all.
+    """
+    largest = max(np.abs(np.asarray(m)).max() for m in values.values()) if one_scale else None
     rows = ceil(len(values) / columns)
     with rc_context(STYLE | {"axes.titlesize": 9.5}):
         figure = Figure(figsize=(WIDTH, 0.9 + 2.15 * rows), layout="constrained")
         panels: Sequence[Axes] = figure.subplots(rows, columns, squeeze=False).flatten()
         for axes, (name, matrix) in zip(panels, values.items()):
-            draw_map(axes, matrix, title=name)
+            draw_map(axes, matrix, title=name, largest=largest)
         for axes in panels[len(values) :]:
             axes.set_visible(False)
         figure.suptitle(wrapped(title), x=0.01, ha="left", fontsize=11, weight="bold")
@@ -37,15 +48,24 @@ def maps(
         show_figure(figure, alt)
 
 
-def draw_map(axes: Axes, values: Any, *, title: str, x: str = "", y: str = "") -> str:
+def draw_map(
+    axes: Axes,
+    values: Any,
+    *,
+    title: str,
+    x: str = "",
+    y: str = "",
+    largest: float | None = None,
+) -> str:
     """Draw one matrix (T, T) on axes; return the alternative text for a slider.
 
-    The stronger, the darker, each tenfold step alike; nothing at all is left white.
+    The stronger, the darker, each tenfold step alike; nothing at all is left white. The darkest is
+    `largest`, or else the largest value of the matrix.
     """
     matrix = np.abs(np.asarray(values, dtype=float))
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise ValueError(f"a map is a square matrix, and this has shape {matrix.shape}")
-    share = matrix / (matrix.max() or 1.0)
+    share = matrix / (largest or matrix.max() or 1.0)
     drawn = share > FAINTEST
     tint = np.where(drawn, 1 + 0.13 * np.log10(np.maximum(share, FAINTEST)), 0.0)[..., None]
     future = np.triu(np.ones_like(matrix), 1)[..., None]

@@ -30,6 +30,13 @@ def _far_below() -> tuple[Tensor, int]:
     return scores - 1e5, block_size
 
 
+def _far_above() -> tuple[Tensor, int]:
+    """A hidden score so far above what may be seen that float64 does not hold its share either."""
+    scores, block_size = _probe(2, 1, 2, 3)
+    scores[:, :, 0] = torch.tensor([0.0, 800.0])
+    return scores, block_size
+
+
 def _needs_gradient() -> tuple[Tensor, int]:
     """Scores as they are while a model trains."""
     scores, block_size = _probe(2, 2, 3, 3)
@@ -52,6 +59,8 @@ FIXED_SIZE = (
     "the mask has a size that stands in your code, and a longer text came. How many tokens there "
     "may be, block_size says; how many there are, the scores."
 )
+SIZES = (1024, 1000, 900, 800, 768, 700, 600, 512, 500, 400, 384, 300, 256, 200, 128, 100)
+SIZES += (64, 50, 32, 20, 16, 10, 8)
 NOT_BOOLEAN = (
     "to hide something, PyTorch wants a mask of True and False, and this one holds numbers. Say "
     "what you ask of each of them, or make the mask of another dtype."
@@ -75,6 +84,16 @@ CORNER = (
     "out, for three tokens of seven: may the first see the second?"
 )
 
+OVERFLOW = (
+    "the idea is right, and there are NaNs: in float32 exp is infinite above 88 and 0 below -104, "
+    "and inf / inf and 0 / 0 are NaN. What may be subtracted from a whole row of scores without "
+    "changing its shares?"
+)
+FOUR_AXES = (
+    "scores have four axes, texts, heads, queries and keys: no channels are among them. Which of "
+    "them count tokens?"
+)
+
 LOST = "the weights should have the shape of the scores, (B, nh, T, T). "
 
 causal_weights = Exercise(
@@ -88,9 +107,10 @@ causal_weights = Exercise(
         _with_zeros(),
         _far_below(),
         _needs_gradient(),
-        _probe(1, 1, 770, 770),  # longer than GPT-2 is wide
+        _far_above(),
+        _probe(1, 1, 1030, 2048),  # longer than GPT-2 is wide, and than it reads
     ),
-    seconds=30.0,  # for loops over the last one's queries and keys
+    seconds=60.0,  # for loops over the last one's queries and keys
     mistakes=(
         *(
             Mistake(
@@ -104,7 +124,8 @@ causal_weights = Exercise(
         Mistake(
             "nothing masked",
             "these are the weights of scores that were not masked. masked_fill gives back a new "
-            "tensor and leaves the old one as it was: is the new one used?",
+            "tensor and leaves the old one as it was: is the new one used? Or is the mask of one "
+            "row and one column? Such a one is stretched over all scores. Print its shape.",
             lambda scores, block_size: scores.softmax(-1),
         ),
         Mistake(
@@ -193,6 +214,17 @@ causal_weights = Exercise(
             "anything is shared out.",
             answers.renormalised,
             shows=answers.is_renormalised,
+        ),
+        Mistake(
+            "shared out again",
+            "right until a later token scores some 750 above the rest: then float64, too, rounds "
+            "all that may be seen to 0 before you divide by its sum. Hide the future before "
+            "anything is shared out.",
+            lambda scores, block_size: answers.renormalised(scores.double(), block_size).to(scores),
+        ),
+        *(
+            Mistake("too large for exp", OVERFLOW, answer)
+            for answer in (answers.exps_filled, answers.exps_multiplied)
         ),
         Mistake(
             "softmax over the queries",
@@ -288,7 +320,7 @@ causal_weights = Exercise(
         ),
         *(
             Mistake("a mask of one size", FIXED_SIZE, answer)
-            for size in (768, 512, 384, 256, 128, 64, 32, 16, 8)
+            for size in SIZES
             for answer in (
                 lambda scores, block_size, size=size: scores.masked_fill(
                     ~answers.corner(size, scores), -answers.INF
@@ -297,6 +329,10 @@ causal_weights = Exercise(
                     answers.corner(size, scores), scores, -answers.INF
                 ).softmax(-1),
             )
+        ),
+        *(
+            Mistake("an axis too few", FOUR_AXES, answer)
+            for answer in (answers.three_axes, answers.two_axes)
         ),
         Mistake(
             "not cut to T",

@@ -44,6 +44,26 @@ def renormalised(scores: Tensor, block_size: int) -> Tensor:
     return weights / weights.sum(-1, keepdim=True)
 
 
+def exps_filled(scores: Tensor, block_size: int) -> Tensor:
+    exps = scores.exp().masked_fill(~seen(scores), 0)
+    return exps / exps.sum(-1, keepdim=True)
+
+
+def exps_multiplied(scores: Tensor, block_size: int) -> Tensor:
+    exps = scores.exp() * seen(scores)
+    return exps / exps.sum(-1, keepdim=True)
+
+
+def three_axes(scores: Tensor, block_size: int) -> Tensor:
+    _B, _T, _C = scores.shape
+    return scores
+
+
+def two_axes(scores: Tensor, block_size: int) -> Tensor:
+    _T, _C = scores.shape
+    return scores
+
+
 def by_zeros(scores: Tensor, block_size: int) -> Tensor:
     lower = scores.tril()
     return lower.masked_fill(lower == 0, -INF).softmax(-1)
