@@ -2,7 +2,7 @@
 
 # Exported from lessons/13_gpt2_model.md: edit that, then run `make lessons`.
 
-__all__ = ["PICKLES", "fill_", "read_release", "write_release"]
+__all__ = ["PICKLES", "fill_", "read_release", "read_settings", "read_tensors", "write_release"]
 
 import json
 import os
@@ -21,9 +21,13 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 def read_release(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The settings in a folder's config.json, and every tensor of its safetensors.
 
-    FileNotFoundError where one is missing; ValueError for a damaged file, and for
-    weights that are a pickle, whatever their name.
+    Errors as `read_settings` and `read_tensors`.
     """
+    return read_settings(folder), read_tensors(folder)
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """What config.json says. FileNotFoundError for none; ValueError for no settings."""
     path = folder / "config.json"
     try:
         settings = json.loads(path.read_text("utf-8"))
@@ -31,10 +35,38 @@ def read_release(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(settings, dict):
         raise ValueError(f"{path} holds {type(settings).__name__}, not settings by name")
+    return settings
+
+
+def read_tensors(folder: Path, *, legacy: bool = False) -> dict[str, Tensor]:
+    """Every tensor of a folder's safetensors.
+
+    FileNotFoundError where there are none; ValueError for a damaged file, and for a
+    pickle, whatever its name. With `legacy`, a folder without safetensors may have
+    pytorch_model.bin instead: read for tensors alone, and none of its code is run.
+    """
+    pickle = folder / "pytorch_model.bin"
+    if legacy and pickle.exists() and not any(folder.glob("*.safetensors")):
+        return _read_pickle(pickle)
     tensors: dict[str, Tensor] = {}
     for file in _weight_files(folder):
         tensors.update(_read_tensors(file))
-    return settings, tensors
+    return tensors
+
+
+def _read_pickle(file: Path) -> dict[str, Tensor]:
+    """The tensors of a pickle, which refuses whatever is not one."""
+    try:
+        tensors = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a file of any bytes can set off
+        raise ValueError(
+            f"{file} is damaged, or holds more than tensors, and is not loaded: {error}"
+        ) from error
+    if not isinstance(tensors, dict) or not all(
+        isinstance(name, str) and isinstance(x, Tensor) for name, x in tensors.items()
+    ):
+        raise ValueError(f"{file} holds {type(tensors).__name__}, not tensors by name")
+    return dict(tensors)
 
 
 def _weight_files(folder: Path) -> list[Path]:

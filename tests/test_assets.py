@@ -733,12 +733,55 @@ def test_a_plain_copy_that_lacks_a_file_is_an_error_not_a_download(copies, lacki
     assert connections == []
 
 
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """An installed package that brings a model; returns the folder of its files."""
+    folder = write(tmp_path / "site/brings_a_model/model", MODEL)
+    (folder.parent / "__init__.py").write_text("raise AssertionError('imported')")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    monkeypatch.setitem(models.PACKAGES, "gpt2", ("brings_a_model", sha256(WEIGHTS)))
+    return folder
+
+
+def test_a_model_that_a_package_brings_is_found_and_nothing_is_imported(package, hub):
+    cached(hub, "openai-community/gpt2", MODEL)
+    assert assets.model_folder("gpt2") == package
+    assert assets.at_hand()["gpt2"]
+    assert "brings_a_model" not in sys.modules
+    assert connections == []
+
+
+def test_a_plain_copy_comes_before_a_package_and_a_pinned_revision_is_not_the_packages(
+    package, copies, hub
+):
+    pinned = cached(hub, "openai-community/gpt2", MODEL)
+    assert assets.model_folder("gpt2", revision=COMMIT) == pinned
+    copy = write(copies / "models/gpt2", MODEL)
+    assert assets.model_folder("gpt2") == copy
+
+
+def test_a_packages_weights_with_another_hash_are_an_error(package):
+    altered = WEIGHTS[:-1] + bytes([WEIGHTS[-1] ^ 1])  # as long as its header says
+    (package / "model.safetensors").write_bytes(altered)
+    with pytest.raises(assets.AssetError, match=f"hash to {sha256(altered)[:12]}") as raised:
+        assets.model_folder("gpt2")
+    assert f"delete {package}, then" in str(raised.value)
+
+
+def test_minilm_is_at_hand_where_its_package_is_installed():
+    folder = assets.model_folder("all-MiniLM-L6-v2")
+    assert folder.parent.name == models.PACKAGES["all-MiniLM-L6-v2"][0]
+    assert (folder / "vocab.txt").is_file()
+    assert connections == []
+
+
 # --- what is at hand, and the command line -------------------------------------------------------
 
 
 def test_at_hand_tells_what_is_here_and_touches_and_makes_nothing(made, copies, hub, tmp_path):
     nothing = assets.at_hand()
-    assert [name for name, here in nothing.items() if here] == ["python_docs", "python_source"]
+    here = [name for name, here in nothing.items() if here]
+    assert here == ["python_docs", "python_source", "all-MiniLM-L6-v2"]  # two come with Python
     assert {"taylorswift", "tinyshakespeare", "gpt2-encoding", *models.MODELS} < nothing.keys()
 
     (copies / "made.txt").write_bytes(MADE)

@@ -629,6 +629,21 @@ RIGHT_IN_OTHER_WORDS = {
             (chance >= 0.15) | sum(ids == special for special in special_ids).bool(), -100
         ),
     ],
+    "bert_layer": [
+        lambda x, attend, mlp, norm_1, norm_2: norm_2(
+            mlp(norm_1(attend(x) + x)) + norm_1(attend(x) + x)
+        ),
+        lambda x, attend, mlp, norm_1, norm_2: torch.stack(
+            [norm_2(y + mlp(y)) for y in norm_1(x + attend(x))]
+        ),
+    ],
+    "mean_of_tokens": [
+        lambda x, mask: torch.stack([a[seen].mean(0) for a, seen in zip(x, mask)]),
+        lambda x, mask: torch.einsum("btc,bt->bc", x, mask / mask.sum(1, keepdim=True)),
+        lambda x, mask: x.masked_fill(~mask[..., None], torch.nan).nanmean(1),
+        lambda x, mask: (mask.to(x)[:, None] @ x)[:, 0] / mask.sum(-1).unsqueeze(-1),
+        lambda x, mask: x.where(mask[..., None], 0).sum(1).numpy() / mask.sum(1)[:, None].numpy(),
+    ],
 }
 
 

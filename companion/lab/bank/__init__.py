@@ -18,6 +18,7 @@ from companion.lab.bank import (
     lesson_13,
     lesson_14,
     lesson_21,
+    lesson_22,
 )
 
 check = SimpleNamespace(
@@ -38,4 +39,6 @@ check = SimpleNamespace(
     batch_of_a_text=lesson_14.batch_of_a_text,
     added_to_scores=lesson_21.added_to_scores,
     labels_to_guess=lesson_21.labels_to_guess,
+    bert_layer=lesson_22.bert_layer,
+    mean_of_tokens=lesson_22.mean_of_tokens,
 )

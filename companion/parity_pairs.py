@@ -1,0 +1,142 @@
+"""Which module of one model is which of another: by name and shape, else by the order
+of work."""
+
+# Exported from lessons/22_bert_model.md: edit that, then run `make lessons`.
+
+__all__ = ["WHOLE", "Met", "Pair", "pair_up", "translation", "visible"]
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from companion.parity_order import in_order, parts, widths
+from companion.parity_tokens import Tokens, same
+from companion.parity_trace import Call, Note
+
+WHOLE = None  # all channels of a layer
+Met = tuple[Note, Tensor, Tensor]  # the reference's, and both models' numbers in one shape
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Pair:
+    """Two runs that should give the same; of a fused layer, the part that belongs
+    here."""
+
+    reference: Call
+    candidate: Call
+    tokens: Tokens
+    reference_part: slice | None = WHOLE  # of the channels that it gives
+    candidate_part: slice | None = WHOLE
+
+    def outputs(self) -> list[Met]:
+        """What both gave back, side by side."""
+        ours = [_part(x, self.candidate_part) for _, x in self.candidate.outputs]
+        found = []
+        for note in self.reference.outputs:
+            a = _part(note.numbers, self.reference_part)
+            for n, b in enumerate(ours):
+                if (both := self.tokens.side_by_side(a, b)) is not None:
+                    found.append((note, *both))
+                    del ours[n]
+                    break
+        return found
+
+    def inputs(self) -> list[Met]:
+        """What both were given, side by side; attention masks as booleans, `visible`.
+
+        What only one of them was given is left out, and so is what cannot be compared.
+        """
+        ours = [x for _, x in self.candidate.inputs]
+        found = []
+        for note in self.reference.inputs:
+            fits = [(n, both) for n, b in enumerate(ours) if (both := self._alike(note.numbers, b))]
+            if fits:
+                n, (a, b) = next((fit for fit in fits if same(*fit[1])), fits[0])
+                del ours[n]
+                found.append((note, a, b))
+        return found
+
+    def _alike(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor] | None:
+        if a.dim() == 4 or b.dim() == 4:
+            try:
+                return torch.broadcast_tensors(visible(a), visible(b))
+            except RuntimeError:
+                return None
+        return self.tokens.side_by_side(a, b)
+
+
+def _part(x: Tensor, channels: slice | None) -> Tensor:
+    return x if channels is WHOLE else x[..., channels]
+
+
+def visible(mask: Tensor) -> Tensor:
+    """An attention mask of any form as booleans (B, 1, T, T): which keys a query may
+    see."""
+    if mask.is_floating_point():
+        mask = mask > -1  # added to scores: 0 where seen, hugely negative where not
+    return (mask[:, None, None] if mask.dim() == 2 else mask).bool()
+
+
+def pair_up(
+    reference: list[Call],
+    candidate: list[Call],
+    tokens: Tokens,
+    mapping: Mapping[str, str],
+) -> list[Pair]:
+    """Pairs of runs, in the order of the reference.
+
+    Modules of one name (after `mapping`, and but for a prefix that one model has more)
+    are a pair where their outputs have one shape, the nth run with the nth. The
+    remaining layers that have weights are laid side by side in order of execution, by
+    kind and output shape; three that read one tensor may face one that is as wide.
+    """
+    names = translation({c.name for c in reference}, {c.name for c in candidate}, mapping)
+    runs = defaultdict(list)
+    for call in candidate:
+        runs[call.name].append(call)
+    pairs, nth = [], defaultdict(int)
+    for call in reference:
+        others = runs[names.get(call.name)]
+        if nth[call.name] < len(others):
+            pair = Pair(call, others[nth[call.name]], tokens)
+            pairs += [pair] * bool(pair.outputs())
+        nth[call.name] += 1
+    paired = {call for pair in pairs for call in (pair.reference, pair.candidate)}
+    left = ([c for c in calls if c not in paired] for calls in (reference, candidate))
+    for theirs, ours in in_order(*left, tokens):
+        if widths(theirs) == widths(ours):
+            pairs += [Pair(one, other, tokens) for one, other in zip(theirs, ours)]
+        elif len(ours) == 1:
+            pairs += [
+                Pair(c, ours[0], tokens, WHOLE, part) for c, part in zip(theirs, parts(theirs))
+            ]
+        elif len(theirs) == 1:
+            pairs += [Pair(theirs[0], c, tokens, part, WHOLE) for c, part in zip(ours, parts(ours))]
+    place = {call: n for n, call in enumerate(reference)}
+    return sorted(pairs, key=lambda pair: place[pair.reference])
+
+
+def translation(
+    theirs: Collection[str], ours: Collection[str], mapping: Mapping[str, str]
+) -> dict[str, str]:
+    """The candidate's name of each of the reference's modules, where there is one."""
+    names = {n: m for n in theirs if (m := _mapped(n, mapping)) != n and m in ours}
+    names |= {n: n for n in theirs if n not in names and n in ours}
+    theirs, ours = set(theirs) - names.keys(), set(ours) - set(names.values())
+    prefixes = {n.rsplit(".", k)[0] + "." for n in theirs | ours for k in range(n.count(".") + 1)}
+    found = [{n: n.removeprefix(p) for n in theirs if n.removeprefix(p) in ours} for p in prefixes]
+    found += [{n: p + n for n in theirs if p + n in ours} for p in prefixes]
+    return names | max(found, key=len, default={})
+
+
+def _mapped(name: str, mapping: Mapping[str, str]) -> str:
+    """A name by the mapping: its own entry, else that of the nearest module around
+    it."""
+    start, end = name, ""
+    while start not in mapping and start:
+        start, _, last = start.rpartition(".")
+        end = f".{last}{end}"
+    return f"{mapping[start]}{end}".strip(".") if start in mapping else name
