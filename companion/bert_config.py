@@ -32,7 +32,7 @@ class BertConfig:
     num_labels: int = 2
 
     def __post_init__(self) -> None:
-        for name in [field.name for field in fields(self) if field.name != "dropout"]:
+        for name in [one.name for one in fields(self) if one.name != "dropout"]:
             size = getattr(self, name)
             if not isinstance(size, int) or isinstance(size, bool) or size < 1:
                 raise ValueError(f"{name}={size!r} should be a whole number, at least 1")

@@ -96,9 +96,7 @@ def gelu_tanh(model):
 
 
 def relu_in_the_head(model):
-    rewrite(
-        model.cls.predictions.transform, lambda self, x: self.LayerNorm(F.relu(self.dense(x)))
-    )
+    rewrite(model.cls.predictions.transform, lambda self, x: self.LayerNorm(F.relu(self.dense(x))))
 
 
 def pre_norm(model):
@@ -356,7 +354,11 @@ FAULTS = {
     one_attention_in_train_mode: (f"{LAYER}.1.attention.self", "chance", "eval"),
     dropout_in_the_code: (f"{LAYER}.0.intermediate", "chance", "in its code"),
     pools_the_last: ("bert.pooler", "code", "position 6 .* the reference position 0"),
-    pools_the_mean: ("bert.pooler", "code", "the mean of all positions .* the reference position 0"),
+    pools_the_mean: (
+        "bert.pooler",
+        "code",
+        "the mean of all positions .* the reference position 0",
+    ),
     pools_without_tanh: ("bert.pooler", "code", "makes tanh, the candidate itself"),
     layers_swapped: (f"{LAYER}.0.attention.self.query", "weights", "layer.1.attention.self.query"),
     layers_run_backwards: ("bert.encoder", "code", "runs before|runs after"),
