@@ -451,7 +451,8 @@ def weights_head_by_head(q, k, n_head):
 
 def weights_by_exponentials(q, k, n_head):
     q, k = (x.unflatten(-1, (n_head, -1)).transpose(1, 2) for x in (q, k))
-    shares = ((q[..., :, None, :] * k[..., None, :, :]).sum(-1) / np.sqrt(q.shape[-1])).exp()
+    scores = (q[..., :, None, :] * k[..., None, :, :]).sum(-1) / np.sqrt(q.shape[-1])
+    shares = (scores - scores.amax(-1, keepdim=True)).exp()
     return shares / shares.sum(-1, keepdim=True)
 
 
@@ -654,6 +655,29 @@ def test_a_right_answer_written_another_way_passes(case):
     name, number = case
     verdict = EXERCISES[name].verdict(RIGHT_IN_OTHER_WORDS[name][number])
     assert verdict.startswith("right"), verdict
+
+
+def weights_divided_by(divisor):
+    """Weights of q and k, divided by what `divisor` makes of the heads (B, nh, T, hs)."""
+
+    def answer(q, k, n_head):
+        q, k = (x.unflatten(-1, (n_head, -1)).transpose(1, 2) for x in (q, k))
+        return (q @ k.mT / divisor(q)).softmax(-1)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("divisor", "said"),
+    [
+        (lambda q: min(q.shape[-1], 50) ** 0.5, "another divisor:"),
+        (lambda q: q.shape[1] ** 0.5, "its axes are then B, nh, T, hs"),  # B, T, nh, hs = q.shape
+        (lambda q: q.shape[2] ** 0.5, "its axes are then B, nh, T, hs"),
+    ],
+)
+def test_a_wrong_divisor_of_attention_is_told(divisor, said):
+    verdict = EXERCISES["attention_weights"].verdict(weights_divided_by(divisor))
+    assert said in verdict.replace("\n", " ")
 
 
 def test_every_exercise_was_answered_in_other_words():

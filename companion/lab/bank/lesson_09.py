@@ -3,16 +3,19 @@
 from math import sqrt
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from companion.heads import split_heads
 from companion.lab.exercise import Exercise, Mistake
 
 
-def _probe(B: int, Tq: int, Tk: int, C: int, n_head: int) -> tuple[Tensor, Tensor, int]:
-    """Standard normal q (B, Tq, C) and k (B, Tk, C) that are being trained."""
+def _probe(
+    B: int, Tq: int, Tk: int, C: int, n_head: int, mean: float = 0.0
+) -> tuple[Tensor, Tensor, int]:
+    """Normal q (B, Tq, C) and k (B, Tk, C) with that mean and std 1, that are being trained."""
     generator = torch.Generator().manual_seed(B * Tq * Tk * C)
-    q, k = (torch.randn(B, T, C, generator=generator) for T in (Tq, Tk))
+    q, k = (torch.randn(B, T, C, generator=generator) + mean for T in (Tq, Tk))
     return q.requires_grad_(), k.requires_grad_(), n_head
 
 
@@ -93,6 +96,21 @@ def _by_each_querys_spread(q: Tensor, k: Tensor, n_head: int) -> Tensor:
     return (raw / raw.std(-1, keepdim=True)).softmax(-1)
 
 
+def _by_exponentials(q: Tensor, k: Tensor, n_head: int) -> Tensor:
+    e = (_raw(q, k, n_head) / _root(q, n_head)).exp()
+    return e / e.sum(-1, keepdim=True)
+
+
+def _cosines(q: Tensor, k: Tensor, n_head: int) -> Tensor:
+    q, k = (F.normalize(split_heads(x, n_head), dim=-1) for x in (q, k))
+    return (q @ k.mT).softmax(-1)
+
+
+def _shares_of_the_sum(q: Tensor, k: Tensor, n_head: int) -> Tensor:
+    raw = _raw(q, k, n_head)
+    return raw / raw.sum(-1, keepdim=True)
+
+
 def _is_divided_late(got: Tensor, want: Tensor, q: Tensor, k: Tensor, n_head: int) -> bool:
     """Whether it is the softmax of undivided scores, times one number."""
     if got.shape != want.shape:
@@ -109,7 +127,9 @@ def _has_another_divisor(got: Tensor, want: Tensor, q: Tensor, k: Tensor, n_head
     raw = _raw(q, k, n_head).double()
     raw, seen = (x - x.mean(-1, keepdim=True) for x in (raw, got.double().log()))
     factor = (raw * seen).sum() / (raw * raw).sum()
-    return bool(factor > 0) and torch.allclose((raw * factor + 0).softmax(-1).float(), got)
+    return bool(factor > 0) and torch.allclose(
+        (raw * factor).softmax(-1).float(), got, rtol=1e-4, atol=1e-6
+    )
 
 
 SPREAD = (
@@ -141,6 +161,8 @@ attention_weights = Exercise(
         _probe(2, 3, 3, 50, 1),  # one head: here the model's width is right
         _probe(1, 2, 5, 12, 4),
         _probe(2, 4, 3, 5, 5),  # heads of one number: here anything is
+        _probe(1, 3, 5, 144, 2),  # heads above 64
+        _probe(2, 3, 5, 24, 2, mean=6.0),  # scores over 100, whose exp is infinite
     ),
     mistakes=(
         Mistake(
@@ -171,7 +193,8 @@ attention_weights = Exercise(
         Mistake(
             "divided by the root of the number of heads",
             "more heads make more scores, and each is a sum over fewer numbers. Which size counts "
-            "the numbers in one sum?",
+            "the numbers in one sum? (If you took sizes from q after the cut: its axes are then "
+            "B, nh, T, hs, in this order.)",
             _divided_by(lambda q, k, n_head: sqrt(n_head)),
         ),
         Mistake(
@@ -191,7 +214,8 @@ attention_weights = Exercise(
         ),
         Mistake(
             "divided by the root of the number of queries",
-            "more queries make more scores, not larger ones. Over what does one score sum?",
+            "more queries make more scores, not larger ones. Over what does one score sum? (If you "
+            "took sizes from q after the cut: its axes are then B, nh, T, hs, in this order.)",
             _divided_by(lambda q, k, n_head: sqrt(q.shape[1])),
         ),
         Mistake(
@@ -219,6 +243,37 @@ attention_weights = Exercise(
             "the division in front of the softmax is right, and then the weights were divided once "
             "more: a query's no longer sum to 1.",
             lambda q, k, n_head: _weights(q, k, n_head) / _root(q, n_head),
+        ),
+        Mistake(
+            "root of the weights",
+            "a root of each weight is taken, in place of a root of the size. Softmax first makes "
+            "shares that sum to 1; what do they sum to afterwards?",
+            lambda q, k, n_head: _raw(q, k, n_head).softmax(-1) ** (1 / _root(q, n_head)),
+        ),
+        Mistake(
+            "exp without its maximum",
+            "right while scores are small. With scores over 100 the exponential is infinite, and "
+            "infinity by infinity is no number. Only differences matter to a softmax: what may be "
+            "taken off a query's scores first? (PyTorch's own softmax does it.)",
+            _by_exponentials,
+        ),
+        Mistake(
+            "shares of the sum of scores",
+            "these sum to 1, and some can be negative, or huge where the scores nearly cancel. "
+            "What makes every score positive before it is divided by their sum?",
+            _shares_of_the_sum,
+        ),
+        Mistake(
+            "sigmoid in place of softmax",
+            "each weight was made from its own score alone, so a query's do not sum to 1. Which "
+            "function lets the keys share?",
+            lambda q, k, n_head: (_raw(q, k, n_head) / _root(q, n_head)).sigmoid(),
+        ),
+        Mistake(
+            "cosines",
+            "each q and k was brought to length 1, so how strongly a query prefers a key, which "
+            "their lengths say too, is lost. Which divisor follows from the sizes alone?",
+            _cosines,
         ),
         Mistake(
             "softmax over the queries",
