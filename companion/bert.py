@@ -79,8 +79,7 @@ class Bert(Released):
         attention_mask: Bool[Tensor, "B T"] | Int[Tensor, "B T"] | None = None,
         token_type_ids: Int[Tensor, "B T"] | None = None,
     ) -> BertOutput:
-        """`attention_mask` is True, or 1, at tokens; types are 0, and 1 in a second
-        text.
+        """`attention_mask` is True, or 1, at tokens; types are 1 in a second text.
 
         Padding changes no token's numbers. Its own are 0 or, where `fused` is False,
         the release's. Errors as `check_reading`.
@@ -91,7 +90,8 @@ class Bert(Released):
             x = self.encoder(x)
         elif self.fused and x.device.type == "cpu":
             seen = attention_mask.bool()
-            packed = self.encoder(x[seen][None], lengths=seen.sum(1).tolist())  # (1, N, C)
+            packed = x[seen][None]  # (1, N, C)
+            packed = self.encoder(packed, lengths=seen.sum(1).tolist())
             x = torch.zeros_like(x).index_put((seen,), packed[0])
         else:
             x = self.encoder(x, additive_mask(attention_mask, x.dtype))

@@ -39,9 +39,9 @@ class BertConfig:
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size={self.hidden_size} is not divisible by "
-                "num_attention_heads="
-                f"{self.num_attention_heads}; each head needs their quotient in "
-                "channels"
+                f"num_attention_heads={self.num_attention_heads}; each head needs "
+                "their "
+                "quotient in channels"
             )
         rate = self.dropout
         if isinstance(rate, bool) or not isinstance(rate, int | float):
@@ -63,9 +63,10 @@ def check_reading(
     check_ids(ids, config.vocab_size)
     if ids.shape[1] > config.max_position_embeddings:
         raise ValueError(
-            f"{ids.shape[1]} tokens are more than max_position_embeddings="
-            f"{config.max_position_embeddings}: no position was learned for the last "
-            "ones"
+            f"{ids.shape[1]} tokens are more than "
+            f"max_position_embeddings={config.max_position_embeddings}: no position "
+            "was "
+            "learned for the last ones"
         )
     for name, given in (("attention_mask", mask), ("token_type_ids", types)):
         if given is not None and given.shape != ids.shape:
@@ -80,8 +81,7 @@ def check_reading(
     if mask.is_floating_point():
         raise TypeError(
             f"attention_mask is {mask.dtype}; it should be boolean, or 1 at tokens and "
-            "0 "
-            "at padding, (B, T). The model itself makes of it what is added to scores"
+            "0 at padding, (B, T). The model itself makes of it what is added to scores"
         )
     if mask.dtype != torch.bool and (mask & ~1).any():
         raise ValueError(

@@ -5,7 +5,6 @@
 __all__ = [
     "BUFFER",
     "DROPOUTS",
-    "ENCODER",
     "HEADS",
     "SAME",
     "SIZES",
@@ -23,8 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-BUFFER = re.compile(r"embeddings\.(position_ids|token_type_ids)")  # counted, not learned
-ENCODER = ("embeddings.", "encoder.", "pooler.")
+BUFFER = re.compile(r"embeddings\.(position_ids|token_type_ids)")  # not learned
 HEADS = ("pooler", "cls.predictions", "cls.seq_relationship", "classifier")
 SPELLING = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 
@@ -54,8 +52,7 @@ def plain_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         if plain_name(name) in plain:
             raise ValueError(
                 f"the checkpoint has {plain_name(name)} by two names, {name} and "
-                "another: "
-                "with and without `bert.`, or as gamma/beta and weight/bias"
+                "another: with and without `bert.`, or as gamma/beta and weight/bias"
             )
         plain[plain_name(name)] = x
     plain = {name: x for name, x in plain.items() if not BUFFER.fullmatch(name)}
@@ -92,8 +89,7 @@ DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob")
 
 
 def our_settings(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """A release's config.json as BertConfig's fields, with changes. ValueError for no
-    BERT."""
+    """config.json as BertConfig's fields, with changes. ValueError for no BERT."""
     if missing := [name for name in SIZES if not isinstance(settings.get(name), int)]:
         raise ValueError(f"config.json has no whole number for {', '.join(missing)}")
     for name, values in SAME.items():

@@ -44,8 +44,7 @@ class Transform(nn.Module):
 
 
 class Predictions(nn.Module):
-    """Logits over the vocabulary: the word table's own weight, and a bias of its
-    own."""
+    """Logits over the vocabulary: the word table's own weight, and a bias."""
 
     def __init__(self, config: BertConfig, words: nn.Embedding) -> None:
         super().__init__()
@@ -54,7 +53,7 @@ class Predictions(nn.Module):
         self.decoder.bias.data.zero_()
         tie_weights(words, self.decoder)
         init_bert_(self.transform)
-        self.bias = self.decoder.bias  # one Parameter; releases have either name, or both
+        self.bias = self.decoder.bias  # one Parameter: releases have either name
 
     def forward(self, x: Float[Tensor, "*B C"]) -> Float[Tensor, "*B V"]:
         return self.decoder(self.transform(x))
@@ -89,8 +88,7 @@ class BertForMaskedLM(Released):
         token_type_ids: Int[Tensor, "B T"] | None = None,
         labels: Int[Tensor, "B T"] | None = None,
     ) -> Float[Tensor, "B T V"] | Float[Tensor, ""]:
-        """`labels` are as `mask_tokens` makes them: -100 where nothing is to be
-        guessed.
+        """`labels` are as `mask_tokens` makes them: -100 where there is none.
 
         Logits are computed only where a label is. No label: nan, a mean over nothing.
         """
@@ -106,7 +104,7 @@ def word_loss(
     """The mean cross-entropy of the labels that are not -100."""
     if labels.shape != x.shape[:2]:
         raise ValueError(
-            f"labels have shape {tuple(labels.shape)}; they should be {tuple(x.shape[:2])}"
+            f"labels have shape {tuple(labels.shape)}; they should have {tuple(x.shape[:2])}"
         )
     asked = labels != IGNORED
     return F.cross_entropy(predictions(x[asked]), labels[asked].long())
@@ -158,8 +156,7 @@ class BertForPreTraining(Released):
         labels: Int[Tensor, "B T"] | None = None,
         next_labels: Int[Tensor, "B"] | None = None,
     ) -> PreTrainingOutput | Float[Tensor, ""]:
-        """Labels as the single heads have them; ValueError for one without the
-        other."""
+        """Labels as the single heads have them; ValueError for one of two."""
         if (labels is None) != (next_labels is None):
             raise ValueError("give labels and next_labels, or neither")
         x, pooled = self.bert(ids, attention_mask, token_type_ids)

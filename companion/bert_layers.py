@@ -38,8 +38,7 @@ class SelfAttention(nn.Module):
         mask: Float[Tensor, "B 1 1 T"] | None = None,
         lengths: list[int] | None = None,
     ) -> Float[Tensor, "B T C"]:
-        """`mask` is added to scores. With `lengths`, x (1, N, C) is texts end to
-        end."""
+        """`mask` is added to scores. With `lengths`, x (1, N, C) is texts in a row."""
         qkv = (layer(x) for layer in (self.query, self.key, self.value))
         q, k, v = (split_heads(part, self.n_head) for part in qkv)  # 3 x (B, nh, T, hs)
         if lengths is None:
@@ -54,8 +53,7 @@ class SelfAttention(nn.Module):
         v: Float[Tensor, "B nh T hs"],
         mask: Float[Tensor, "B 1 1 T"] | None = None,
     ) -> Float[Tensor, "B nh T hs"]:
-        """Each query's mean of the values, weighted by softmax(q · k / sqrt(hs) +
-        mask)."""
+        """Each query's mean of the values, by softmax(q · k / sqrt(hs) + mask)."""
         if self.fused:
             dropout_p = self.dropout.p if self.training else 0.0
             return F.scaled_dot_product_attention(q, k, v, mask, dropout_p)
@@ -109,8 +107,7 @@ class Intermediate(nn.Module):
 
 
 class Layer(nn.Module):
-    """What attention gathers, then what the MLP makes of it; each added, then
-    normed."""
+    """What attention gathers, then what the MLP makes of it; added, then normed."""
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()

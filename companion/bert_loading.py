@@ -41,14 +41,14 @@ class Released(nn.Module):
     ) -> "Released":
         """A model from a folder of config.json and weights, or a release by name.
 
-        Names: bert-base-uncased, all-MiniLM-L6-v2, or any BERT on the hub,
-        "owner/name". Weights are safetensors or, in a folder that has none,
-        pytorch_model.bin, read with weights_only. In float32 and eval mode. `changes`
-        replace fields of the config (dropout=0.0, num_labels=3). Heads of the release
-        that this model does not have are left; one that the release lacks is an error
-        or, with `new_heads`, begins at random, and a warning names it. The number of
-        heads of attention stands in config.json alone: without that file, give a
-        `config`. ValueError for a model that is no BERT, or for tensors that are
+        Names: bert-base-uncased, all-MiniLM-L6-v2, or any BERT on the hub, owner/name.
+        Weights are safetensors or, in a folder that has none, pytorch_model.bin, read
+        with weights_only. In float32 and eval mode. `changes` replace fields of the
+        config (dropout=0.0, num_labels=3). Heads of the release that this model does
+        not have are left; one that the release lacks is an error or, with `new_heads`,
+        begins at random, and a warning names it.
+        The number of heads of attention stands in config.json alone: without that file,
+        give a `config`. ValueError for a model that is no BERT, or for tensors that are
         missing, left over or of another shape, all named at once.
         """
         folder = Path(source)
@@ -74,15 +74,13 @@ class Released(nn.Module):
             if not absent or new_heads:
                 raise
             raise ValueError(
-                f"{error}\n{named}, which {cls.__name__} has; new_heads=True begins it "
-                "at "
-                "random, to be trained"
+                f"{error}\n{named}, which {cls.__name__} has; new_heads=True begins "
+                "it at random, to be trained"
             ) from None
         return model.eval()
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write config.json and model.safetensors as transformers does; it loads
-        them."""
+        """Write config.json and model.safetensors; transformers loads them."""
         name = type(self).__name__
         settings = their_settings(asdict(self.config), "BertModel" if name == "Bert" else name)
         tensors = {name: x.detach() for name, x in self.named_parameters()}
@@ -95,15 +93,14 @@ def _settings(folder: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"{folder} has no config.json. Sizes show in the tensors' shapes; the "
-            "number "
-            "of attention heads does not: any that divides hidden_size would load, and "
-            "all but one compute something else. Give it: config=BertConfig(...)"
+            "number of attention heads does not: any that divides hidden_size would "
+            "load, and all but one compute something else. Give it: "
+            "config=BertConfig(...)"
         ) from error
 
 
 def absent_heads(model: nn.Module, tensors: Collection[str]) -> list[str]:
-    """The heads of a model that a checkpoint has nothing of; half a one is not
-    absent."""
+    """A model's heads that a checkpoint has nothing of; half a one is not absent."""
     had, given = (
         {head_of(name) for name in names} for names in (dict(model.named_parameters()), tensors)
     )
@@ -117,8 +114,7 @@ def own_tensors(model: nn.Module, heads: Collection[str]) -> dict[str, Tensor]:
 
 
 def fitting(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors by the model's own names, without those of heads that it does not
-    have."""
+    """Tensors by the model's own names, without those of heads that it lacks."""
     own = {plain_name(name): name for name, _ in model.named_parameters()}
     had = {None, *map(head_of, own)}
     return {own.get(n, n): x for n, x in tensors.items() if head_of(n) in had}

@@ -2,13 +2,16 @@
 
 # Exported from lessons/22_bert_model.md: edit that, then run `make lessons`.
 
-__all__ = ["Sign", "Unit", "in_order", "kind", "parts", "widths"]
+__all__ = ["Part", "Sign", "Unit", "in_order", "kind", "parts_of", "widths"]
 
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, groupby, pairwise
 from math import isclose
 
-from companion.parity_tokens import Tokens
+import torch
+from torch import Tensor
+
+from companion.parity_tokens import Tokens, same
 from companion.parity_trace import Call
 
 Unit = Sequence[Call]  # layers that read one tensor, one after another: q, k and v
@@ -30,29 +33,31 @@ def in_order(theirs: list[Call], ours: list[Call], tokens: Tokens) -> list[tuple
     """The most layers that can be paired without crossing; of equally many, the latest.
 
     A pair has one kind and gives tensors of one shape. It counts thrice where both have
-    the same numbers in their weights, in whatever order.
+    the same numbers in their weights, in whatever order; such layers are paired,
+    afterwards, wherever they ran.
     """
-    rows, columns = list(_units(theirs)), list(_units(ours))
-    signs = (
-        [_sign(unit, tokens) for unit in rows],
-        [_sign(unit, tokens) for unit in columns],
-    )
-    worth = [[_worth(one, other) for other in signs[1]] for one in signs[0]]
+    rows, columns = ([(_sign(u, tokens), u) for u in _units(calls)] for calls in (theirs, ours))
     best = [[0] * (len(columns) + 1) for _ in range(len(rows) + 1)]  # of the first i and j
-    for i, row in enumerate(worth):
-        for j, pair in enumerate(row):
-            best[i + 1][j + 1] = max(best[i][j + 1], best[i + 1][j], best[i][j] + pair)
+    for i, row in enumerate(rows):
+        for j, column in enumerate(columns):
+            pair = best[i][j] + _worth(row, column)
+            best[i + 1][j + 1] = max(best[i][j + 1], best[i + 1][j], pair)
     found, i, j = [], len(rows), len(columns)
     while i and j:
-        pair = worth[i - 1][j - 1]
+        pair = _worth(rows[i - 1], columns[j - 1])
         if pair and best[i][j] == best[i - 1][j - 1] + pair:
             i, j = i - 1, j - 1
-            found.append((rows[i], columns[j]))
+            found.append((rows.pop(i)[1], columns.pop(j)[1]))
         elif best[i][j] == best[i - 1][j]:
             i -= 1
         else:
             j -= 1
-    return found[::-1]
+    for row in rows:
+        equal = next((column for column in columns if _worth(row, column) == 3), None)
+        if equal:
+            columns.remove(equal)
+            found.append((row[1], equal[1]))
+    return found
 
 
 def _units(calls: list[Call]) -> Iterator[Unit]:
@@ -70,10 +75,9 @@ def _sign(unit: Unit, tokens: Tokens) -> Sign:
     return (kind(unit[0]), *places, sum(widths(unit))), size
 
 
-def _worth(one: Sign, other: Sign) -> int:
-    if one[0] != other[0]:
-        return 0
-    return 3 if isclose(one[1], other[1], rel_tol=1e-5) else 1
+def _worth(row: tuple[Sign, Unit], column: tuple[Sign, Unit]) -> int:
+    (form, size), (other, its) = row[0], column[0]
+    return 0 if form != other else 3 if isclose(size, its, rel_tol=1e-5) else 1
 
 
 def widths(unit: Unit) -> list[int]:
@@ -81,6 +85,24 @@ def widths(unit: Unit) -> list[int]:
     return [call.outputs[0].numbers.shape[-1] for call in unit]
 
 
-def parts(unit: Unit) -> list[slice]:
-    """Where each layer's channels lie in a layer that is all of them at once."""
-    return [slice(*ends) for ends in pairwise(accumulate(widths(unit), initial=0))]
+Part = slice | Tensor  # which channels of a layer
+
+
+def parts_of(unit: Unit, fused: Call, tokens: Tokens) -> list[Part]:
+    """Where each layer's channels lie in one layer that is all of them at once.
+
+    One behind the other; or, where both give the same numbers, wherever these are.
+    """
+    ends = list(accumulate(widths(unit), initial=0))
+    parts = [slice(*both) for both in pairwise(ends)]
+    whole = torch.cat([call.outputs[0].numbers for call in unit], dim=-1)
+    met = tokens.side_by_side(whole, fused.outputs[0].numbers)
+    if met is None:
+        return parts
+    a, b = (x.flatten(0, -2) for x in met)
+    nearest = torch.cdist(a.T.double(), b.T.double()).argmin(
+        1
+    )  # of each of the layers' channels, in the fused one
+    found = [nearest[part] for part in parts]
+    in_blocks = all((at.diff() == 1).all() for at in found)
+    return parts if in_blocks or not same(a, b[:, nearest]) else found

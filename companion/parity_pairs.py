@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from companion.parity_order import in_order, parts, widths
+from companion.parity_order import Part, in_order, parts_of, widths
 from companion.parity_tokens import Tokens, same
 from companion.parity_trace import Call, Note
 
@@ -28,8 +28,8 @@ class Pair:
     reference: Call
     candidate: Call
     tokens: Tokens
-    reference_part: slice | None = WHOLE  # of the channels that it gives
-    candidate_part: slice | None = WHOLE
+    reference_part: Part | None = WHOLE  # of the channels that it gives
+    candidate_part: Part | None = WHOLE
 
     def outputs(self) -> list[Met]:
         """What both gave back, side by side."""
@@ -68,7 +68,7 @@ class Pair:
         return self.tokens.side_by_side(a, b)
 
 
-def _part(x: Tensor, channels: slice | None) -> Tensor:
+def _part(x: Tensor, channels: Part | None) -> Tensor:
     return x if channels is WHOLE else x[..., channels]
 
 
@@ -91,7 +91,8 @@ def pair_up(
     Modules of one name (after `mapping`, and but for a prefix that one model has more)
     are a pair where their outputs have one shape, the nth run with the nth. The
     remaining layers that have weights are laid side by side in order of execution, by
-    kind and output shape; three that read one tensor may face one that is as wide.
+    kind and output shape; some that read one tensor may face one that is as wide as
+    all.
     """
     names = translation({c.name for c in reference}, {c.name for c in candidate}, mapping)
     runs = defaultdict(list)
@@ -110,11 +111,11 @@ def pair_up(
         if widths(theirs) == widths(ours):
             pairs += [Pair(one, other, tokens) for one, other in zip(theirs, ours)]
         elif len(ours) == 1:
-            pairs += [
-                Pair(c, ours[0], tokens, WHOLE, part) for c, part in zip(theirs, parts(theirs))
-            ]
+            parts = parts_of(theirs, ours[0], tokens)
+            pairs += [Pair(one, ours[0], tokens, WHOLE, part) for one, part in zip(theirs, parts)]
         elif len(theirs) == 1:
-            pairs += [Pair(theirs[0], c, tokens, part, WHOLE) for c, part in zip(ours, parts(ours))]
+            parts = parts_of(ours, theirs[0], tokens)
+            pairs += [Pair(theirs[0], one, tokens, part, WHOLE) for one, part in zip(ours, parts)]
     place = {call: n for n, call in enumerate(reference)}
     return sorted(pairs, key=lambda pair: place[pair.reference])
 
@@ -124,9 +125,10 @@ def translation(
 ) -> dict[str, str]:
     """The candidate's name of each of the reference's modules, where there is one."""
     names = {n: m for n in theirs if (m := _mapped(n, mapping)) != n and m in ours}
-    names |= {n: n for n in theirs if n not in names and n in ours}
+    names |= {n: n for n in theirs if n not in names and n in ours and n not in names.values()}
     theirs, ours = set(theirs) - names.keys(), set(ours) - set(names.values())
     prefixes = {n.rsplit(".", k)[0] + "." for n in theirs | ours for k in range(n.count(".") + 1)}
+    prefixes = sorted(prefixes, key=lambda prefix: (len(prefix), prefix))
     found = [{n: n.removeprefix(p) for n in theirs if n.removeprefix(p) in ours} for p in prefixes]
     found += [{n: p + n for n in theirs if p + n in ours} for p in prefixes]
     return names | max(found, key=len, default={})

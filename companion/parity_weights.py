@@ -11,7 +11,7 @@ from itertools import permutations
 import torch
 from torch import Tensor, nn
 
-from companion.parity_order import kind
+from companion.parity_order import Part, kind
 from companion.parity_pairs import Pair
 from companion.parity_tokens import far, same
 from companion.parity_trace import Call
@@ -47,7 +47,7 @@ def differing_weights(pair: Pair, reference: nn.Module) -> list[str]:
     return sorted(found)
 
 
-def _weights(call: Call, part: slice | None) -> dict[str, Tensor]:
+def _weights(call: Call, part: Part | None) -> dict[str, Tensor]:
     """A module's parameters by name; a layer's are weight and bias, a matrix is (out,
     in)."""
     weights = {name: p.detach() for name, p in call.module.named_parameters()}
