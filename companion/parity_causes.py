@@ -21,8 +21,8 @@ import torch
 
 from companion.parity_formulas import attention, norm
 from companion.parity_order import kind
-from companion.parity_pairs import visible
-from companion.parity_tokens import apart, same
+from companion.parity_pairs import is_mask, visible
+from companion.parity_tokens import apart, same, usual
 from companion.parity_trace import Call
 from companion.parity_walk import Scene
 from companion.parity_weights import differing_weights, untied
@@ -30,8 +30,7 @@ from companion.parity_wiring import function, neighbour, position
 
 
 def causes(scene: Scene) -> tuple[str, list[str]]:
-    """Whether weights differ or code does, and what was measured of it, a sentence
-    each.
+    """Whether weights differ or code does, and what was measured, a sentence each.
 
     Where nothing could be measured, what is usual at such a place.
     """
@@ -46,7 +45,7 @@ def causes(scene: Scene) -> tuple[str, list[str]]:
 def lost(scene: Scene) -> Iterator[str]:
     """Numbers that are none."""
     if nan := (scene.b.isnan() & ~scene.a.isnan()).sum().item():
-        yield (f"{nan} numbers are NaN: a row of scores all -inf, 0 / 0, or a negative's root")
+        yield f"{nan} numbers are NaN: scores all -inf, 0 / 0, or a negative's root"
 
 
 def weights(scene: Scene) -> Iterator[str]:
@@ -60,13 +59,12 @@ def weights(scene: Scene) -> Iterator[str]:
 
 
 def settings(scene: Scene) -> Iterator[str]:
-    """Numbers that both modules keep by one name, and that differ; heads by any
-    name."""
+    """Numbers that both modules keep by one name, and that differ."""
     if not scene.paired:
         return
     theirs, ours = _settings(scene.culprit), _settings(scene.partner)
-    for name in theirs.keys() & ours.keys():
-        if theirs[name] != ours[name]:
+    for name in theirs:
+        if name in ours and theirs[name] != ours[name]:
             yield f"{name} is {ours[name]!r}; in the reference it is {theirs[name]!r}"
 
 
@@ -83,26 +81,24 @@ def masks(scene: Scene) -> Iterator[str]:
         if (a | b).all() and (a & b).sum() < a.sum() / 2:
             yield "its mask is the other way round: it sees what the reference hides"
         else:
-            yield (
-                f"its mask differs from the reference's in {(a != b).sum()} of {a.numel()} places"
-            )
+            yield f"its mask differs in {(a != b).sum()} of {a.numel()} places"
     if scene.paired and _hides(scene.culprit) and not _hides(scene.partner):
         yield "the reference's is given an attention mask, and the candidate's none"
 
 
 def _hides(call: Call) -> bool:
     """Whether a run was given an attention mask that hides something."""
-    given = [x for _, x in call.inputs if x.dim() == 4 or x.dtype == torch.bool]
+    given = [x for _, x in call.inputs if is_mask(x) and (x.dim() == 4 or x.dtype == torch.bool)]
     return any(not visible(x).all() for x in given)
 
 
 def ordered(scene: Scene) -> Iterator[str]:
-    """A module that ran before the first difference in one model, and after it in the
-    other."""
+    """A module that ran before the first difference in one model only."""
     first = scene.first
     theirs, ours = ({c: n for n, c in enumerate(x)} for x in (scene.reference, scene.candidate))
-    for pair in scene.pairs if scene.handed else ():
-        if scene.culprit not in pair.reference.above() or pair.candidate is first.candidate:
+    inside = [pair for pair in scene.pairs if scene.culprit in pair.reference.above()]
+    for pair in inside if scene.handed else ():
+        if pair.candidate is first.candidate:
             continue
         early = theirs[pair.reference] < theirs[first.reference]
         if early != (ours[pair.candidate] < ours[first.candidate]):
@@ -114,48 +110,45 @@ def ordered(scene: Scene) -> Iterator[str]:
 
 def patterns(scene: Scene) -> Iterator[str]:
     """How the two tensors go together, and where they differ."""
-    if not scene.a.is_floating_point():
+    a, b = scene.a, scene.b
+    if not a.is_floating_point() or a.dim() < 2:
         return
-    a, b = scene.a.double(), scene.b.double()
-    far = apart(a, b) > 1e-5 * a.square().mean().sqrt()
     ratio = ((a * b).sum() / (a * a).sum()).item()
-    if same(b.float(), (ratio * a).float(), scene.tolerance):
+    gap = scene.tokens.real(b - a).flatten(0, -2)  # (places, channels)
+    if same(ratio * a, b, scene.tolerance):
         yield f"its numbers are the reference's times {ratio:.6g}"
-    elif a.dim() > 1 and same(
-        (b - a).flatten(0, -2)[:1].expand_as((b - a).flatten(0, -2)),
-        (b - a).flatten(0, -2),
-        1e-3,
-    ):
+    elif (gap - gap[0]).abs().max() < 1e-3 * gap.abs().max():
         yield "the difference is the same at every place, as a bias makes it"
-    elif same(*(x.flatten(1).sort().values.float() for x in (a, b)), scene.tolerance):
-        yield ("each text has the reference's numbers in another order: a view for a transpose?")
+    elif same(*(x.flatten(1).sort().values for x in (a, b)), scene.tolerance):
+        yield "the reference's numbers in another order: a view for a transpose?"
     seen = scene.tokens.seen
     if seen is None or a.dim() < 3 or seen.shape != a.shape[:2]:
         return
-    rows, padded = far.flatten(1).any(1), ~seen.all(1).to(far.device)
-    if (rows == padded).all() and not padded.all():
-        yield "it differs in the texts that have padding, and in no other: the mask"
-    places = far.flatten(2).any(2).any(0)
-    if not places[-1] and places[:-1].any() and len(places) > 1:
-        yield (
-            "at the last position all is equal: one looks at what comes later, the other does not"
-        )
-    elif not places[0] and places[1:].any():
-        yield ("at the first position all is equal: the difference comes from positions before")
+    differs = (apart(a, b) > 1e-5 * usual(a)).flatten(2).any(2)  # (B, T)
+    padded = ~seen.all(1).to(differs.device)
+    if torch.equal(differs.any(1), padded) and not padded.all():
+        yield "it differs in the texts with padding, and in no other: the mask"
+    if not differs[:, -1].any() and seen[:, -1].all():
+        yield "the last position is equal: only one looks at what comes later"
+    elif not differs[:, 0].any():
+        yield "the first position is equal: what came before makes the difference"
 
 
 USUAL = {
     "table": "ids that are shifted, rows loaded in another order, or the wrong table",
     "matrix": "another weight or bias, or one loaded untransposed",
-    "norm": "another eps, weight or bias, another axis, or std with correction",
+    "norm": "another eps, another axis, or a variance divided by C - 1",
 }
 BETWEEN = (
     "look at its forward: a residual or an embedding left out, pre- for post-norm, "
-    "another "
-    "activation, heads split or merged otherwise, scores not scaled, a mask not added"
+    "another activation, heads merged otherwise, scores not scaled, a mask not added"
 )
 
 
 def usually(scene: Scene) -> str:
     """What to look at where nothing could be measured."""
-    return f"not measured; usual here: {USUAL.get(kind(scene.culprit), BETWEEN)}"
+    paired = {pair.reference for pair in scene.pairs}
+    inside = [c for c in scene.reference if scene.culprit in c.above() and kind(c)]
+    alone = [call.name for call in inside if call not in paired]
+    said = f"nothing of the candidate was paired with {', '.join(alone)}; " if alone else ""
+    return f"{said}not measured; usual here: {USUAL.get(kind(scene.culprit), BETWEEN)}"

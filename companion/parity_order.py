@@ -19,10 +19,11 @@ Sign = tuple[object, float]  # what a unit looks like from outside, and the size
 
 
 def kind(call: Call) -> str:
-    """What a layer is, by its own weights: a table, a matrix or a norm; "" for none of
-    them."""
+    """What a layer is, by its own weights: a table, a matrix or a norm, else ""."""
     own = [p.dim() for p in call.module.parameters(recurse=False)]
     if call.children or not own or not call.inputs or not call.outputs:
+        return ""
+    if call.outputs[0].numbers.dim() == 0:
         return ""
     if max(own) < 2:
         return "norm"
@@ -33,8 +34,8 @@ def in_order(theirs: list[Call], ours: list[Call], tokens: Tokens) -> list[tuple
     """The most layers that can be paired without crossing; of equally many, the latest.
 
     A pair has one kind and gives tensors of one shape. It counts thrice where both have
-    the same numbers in their weights, in whatever order; such layers are paired,
-    afterwards, wherever they ran.
+    the same numbers in their weights, in whatever order; such layers are paired, in the
+    end, wherever they ran.
     """
     rows, columns = ([(_sign(u, tokens), u) for u in _units(calls)] for calls in (theirs, ours))
     best = [[0] * (len(columns) + 1) for _ in range(len(rows) + 1)]  # of the first i and j
@@ -100,9 +101,7 @@ def parts_of(unit: Unit, fused: Call, tokens: Tokens) -> list[Part]:
     if met is None:
         return parts
     a, b = (x.flatten(0, -2) for x in met)
-    nearest = torch.cdist(a.T.double(), b.T.double()).argmin(
-        1
-    )  # of each of the layers' channels, in the fused one
+    nearest = torch.cdist(a.T.double(), b.T.double()).argmin(1)  # where each channel lies there
     found = [nearest[part] for part in parts]
     in_blocks = all((at.diff() == 1).all() for at in found)
     return parts if in_blocks or not same(a, b[:, nearest]) else found

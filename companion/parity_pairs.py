@@ -1,13 +1,13 @@
-"""Which module of one model is which of another: by name and shape, else by the order
-of work."""
+"""Which module of one model is which of another: by name and shape, else by order."""
 
 # Exported from lessons/22_bert_model.md: edit that, then run `make lessons`.
 
-__all__ = ["WHOLE", "Met", "Pair", "pair_up", "translation", "visible"]
+__all__ = ["WHOLE", "Met", "Pair", "is_mask", "pair_up", "translation", "visible"]
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -22,8 +22,7 @@ Met = tuple[Note, Tensor, Tensor]  # the reference's, and both models' numbers i
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Pair:
-    """Two runs that should give the same; of a fused layer, the part that belongs
-    here."""
+    """Two runs that should give the same; of a fused layer, the part that does."""
 
     reference: Call
     candidate: Call
@@ -31,6 +30,7 @@ class Pair:
     reference_part: Part | None = WHOLE  # of the channels that it gives
     candidate_part: Part | None = WHOLE
 
+    @cached_property
     def outputs(self) -> list[Met]:
         """What both gave back, side by side."""
         ours = [_part(x, self.candidate_part) for _, x in self.candidate.outputs]
@@ -44,6 +44,7 @@ class Pair:
                     break
         return found
 
+    @cached_property
     def inputs(self) -> list[Met]:
         """What both were given, side by side; attention masks as booleans, `visible`.
 
@@ -60,7 +61,7 @@ class Pair:
         return found
 
     def _alike(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor] | None:
-        if a.dim() == 4 or b.dim() == 4:
+        if 4 in (a.dim(), b.dim()) and is_mask(a) and is_mask(b):
             try:
                 return torch.broadcast_tensors(visible(a), visible(b))
             except RuntimeError:
@@ -72,9 +73,18 @@ def _part(x: Tensor, channels: Part | None) -> Tensor:
     return x if channels is WHOLE else x[..., channels]
 
 
+def is_mask(x: Tensor) -> bool:
+    """Whether a tensor may be an attention mask, (B, T) or (B, 1, T, T).
+
+    Booleans, zeros and ones, or what is added to scores: 0, where hidden hugely less.
+    """
+    if x.is_floating_point():
+        return x.dim() == 4 and bool(((x == 0) | (x < -1e3)).all())
+    return x.dim() in (2, 4) and (x.dtype == torch.bool or not (x & ~1).any())
+
+
 def visible(mask: Tensor) -> Tensor:
-    """An attention mask of any form as booleans (B, 1, T, T): which keys a query may
-    see."""
+    """An attention mask as booleans (B, 1, T, T): which keys a query may see."""
     if mask.is_floating_point():
         mask = mask > -1  # added to scores: 0 where seen, hugely negative where not
     return (mask[:, None, None] if mask.dim() == 2 else mask).bool()
@@ -89,10 +99,9 @@ def pair_up(
     """Pairs of runs, in the order of the reference.
 
     Modules of one name (after `mapping`, and but for a prefix that one model has more)
-    are a pair where their outputs have one shape, the nth run with the nth. The
-    remaining layers that have weights are laid side by side in order of execution, by
-    kind and output shape; some that read one tensor may face one that is as wide as
-    all.
+    are a pair where their outputs have one shape, the nth run with the nth. The other
+    layers with weights are laid side by side in order of execution, by kind and output
+    shape; some that read one tensor may face one that is as wide as all.
     """
     names = translation({c.name for c in reference}, {c.name for c in candidate}, mapping)
     runs = defaultdict(list)
@@ -103,7 +112,7 @@ def pair_up(
         others = runs[names.get(call.name)]
         if nth[call.name] < len(others):
             pair = Pair(call, others[nth[call.name]], tokens)
-            pairs += [pair] * bool(pair.outputs())
+            pairs += [pair] * bool(pair.outputs)
         nth[call.name] += 1
     paired = {call for pair in pairs for call in (pair.reference, pair.candidate)}
     left = ([c for c in calls if c not in paired] for calls in (reference, candidate))
@@ -135,8 +144,7 @@ def translation(
 
 
 def _mapped(name: str, mapping: Mapping[str, str]) -> str:
-    """A name by the mapping: its own entry, else that of the nearest module around
-    it."""
+    """A name by the mapping: its own entry, else the nearest module's around it."""
     start, end = name, ""
     while start not in mapping and start:
         start, _, last = start.rpartition(".")

@@ -17,13 +17,12 @@ from companion.parity_walk import Scene
 
 @dataclass(frozen=True)
 class Difference:
-    """The first tensor that differs, and whose doing it is. The model itself is named
-    "".
+    """The first tensor that differs, and whose doing it is. The model itself is "".
 
     `module` is the one whose weights or code make the difference, by the reference's
     name. `counterpart` is the candidate's module that is paired with it or, where none
-    is, with the nearest around it. `first` gave the first tensor that differs: `module`
-    itself, or one that was handed other numbers by it.
+    is, the one whose code does its work. `first` gave the first tensor that differs:
+    `module` itself, or one that was handed other numbers by it.
     """
 
     module: str
@@ -42,9 +41,9 @@ class Difference:
     def __str__(self) -> str:
         where = ", ".join(f"{axis} {at}" for axis, at in self.where.items())
         theirs, ours = self.values
+        first = _named(self.first, self.first_counterpart) if self.first != self.module else "it"
         lines = [
-            f"seen first in what {_named(self.first, self.first_counterpart)} gives, "
-            f"at {where}: "
+            f"seen first in what {first} gives, at {where}: "
             f"{theirs:.5g} in the reference, {ours:.5g} in the candidate",
             f"{self.share:.0%} of its numbers differ, by up to {self.size:.2g}; "
             f"they are about {self.scale:.2g}",
@@ -53,7 +52,8 @@ class Difference:
             gives = "the reference's output" if self.replayed else "another output: it differs too"
             lines.append(f"given the reference's input, it gives {gives}")
         lines += [f"- {cause}" for cause in self.causes]
-        title = f"not equal: the {self.kind} of {_named(self.module, self.counterpart)}"
+        kind = "chance in" if self.kind == "chance" else f"the {self.kind} of"
+        title = f"not equal: {kind} {_named(self.module, self.counterpart)}"
         wrapped = [fill(line, 96, initial_indent="  ", subsequent_indent="    ") for line in lines]
         return "\n".join([title, *wrapped])
 
@@ -65,8 +65,7 @@ def _named(theirs: str, ours: str) -> str:
 
 @dataclass(frozen=True, repr=False)
 class Comparison:
-    """Two models on one batch. True where all that they return is equal, to
-    rounding."""
+    """Two models on one batch. True where all that they return is equal to rounding."""
 
     first: Difference | None
     pairs: tuple[tuple[str, str], ...]  # the modules paired, in order of execution
@@ -92,7 +91,7 @@ class Comparison:
 def difference(scene: Scene) -> Difference:
     """The first difference of a scene, and what was measured about it."""
     pair, culprit, partner = scene.first, scene.culprit, scene.partner
-    _, a, b = max(pair.outputs(), key=lambda met: far(*met[1:], scene.tolerance))
+    _, a, b = max(pair.outputs, key=lambda met: far(*met[1:], scene.tolerance))
     off = apart(a, b)
     at = tuple(int(n) for n in torch.unravel_index(off.argmax(), off.shape))
     scale = usual(a)
@@ -114,8 +113,7 @@ def difference(scene: Scene) -> Difference:
 
 
 def _replayed(scene: Scene) -> bool | None:
-    """Whether the candidate's layer, handed the reference's numbers, gives the
-    reference's.
+    """Whether the candidate's layer, given the reference's input, gives its output.
 
     None where the layer was handed them anyway, or takes more than one tensor.
     """
@@ -126,14 +124,16 @@ def _replayed(scene: Scene) -> bool | None:
     if x.numel() != own.numel():
         return None
     args, kwargs = copied(ours.args, lambda _: x.reshape(own.shape).to(own))
-    outputs = [Note((), y) for y in tensors_in(ours.module(*args, **kwargs))]
+    try:
+        outputs = [Note((), y) for y in tensors_in(ours.module(*args, **kwargs))]
+    except Exception:  # ids that it has no row for, say
+        return None
     pair = replace(scene.first, candidate=replace(ours, outputs=outputs))
-    return all(far(a, b, scene.tolerance) <= 1 for _, a, b in pair.outputs())
+    return all(far(a, b, scene.tolerance) <= 1 for _, a, b in pair.outputs)
 
 
 def by_chance(scene: Scene, theirs: list[Call], ours: list[Call]) -> Difference | None:
-    """The first difference as one of chance, where a model does not repeat itself up to
-    there.
+    """The first difference as chance, where a model does not repeat itself so far.
 
     `theirs` and `ours` are a second run of each, with other random numbers.
     """
@@ -147,7 +147,7 @@ def by_chance(scene: Scene, theirs: list[Call], ours: list[Call]) -> Difference 
         pairs = {getattr(pair, which): pair for pair in scene.pairs}
         pair = next(pairs[call] for call in (varying, *varying.above()) if call in pairs)
         on = [n for n, m in runs[-1].module.named_modules() if m.training and getattr(m, "p", 0)]
-        said = f"the {which} gives other numbers each time it runs, first in {varying.name}"
+        said = f"the {which} gives other numbers in each run, first in {varying.name}"
         modes = f"{which}.eval() turns off {', '.join(on[:3])}" + " and others" * (len(on) > 3)
         return replace(
             difference(scene),
@@ -157,7 +157,7 @@ def by_chance(scene: Scene, theirs: list[Call], ours: list[Call]) -> Difference 
             replayed=None,
             causes=(
                 said,
-                modes if on else "no Dropout is in train mode: one in its code?",
+                modes if on else "no Dropout is in train mode: is one in its code?",
             ),
         )
     return None

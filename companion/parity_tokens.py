@@ -1,5 +1,4 @@
-"""Two tensors of two models side by side: in one shape, without padding, and how far
-apart."""
+"""Two tensors side by side: in one shape, without padding, and how far apart."""
 
 # Exported from lessons/22_bert_model.md: edit that, then run `make lessons`.
 
@@ -22,8 +21,7 @@ class Tokens:
 
     @classmethod
     def of(cls, batch: Any) -> "Tokens":
-        """By the first integers (B, T), and by a mask of zeros and ones, if one is
-        given."""
+        """By the first integers (B, T), or a mask of zeros and ones, if given."""
         named = batch if isinstance(batch, dict) else {"ids": batch}
         ids = [x for x in named.values() if isinstance(x, Tensor) and x.dim() == 2]
         ids = [x for x in ids if not x.is_floating_point()]
@@ -35,8 +33,7 @@ class Tokens:
         return cls(torch.ones_like(ids[0], dtype=torch.bool))
 
     def form(self, x: Tensor) -> tuple[int | str, ...]:
-        """A shape as any model would have it: without leading ones, tokens as one
-        axis."""
+        """A shape as any model has it: without leading ones, tokens as one axis."""
         if self.seen is not None and self._whole(x):
             return ("tokens", *x.shape[2:])
         shape = _bare(x).shape
@@ -48,8 +45,7 @@ class Tokens:
         return tuple(shape)
 
     def side_by_side(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Both in one shape and with 0 at padding; None where they do not go
-        together."""
+        """Both in one shape, with 0 at padding; None where they do not go together."""
         a, b = (self._unpacked(x.to(a.device), other) for x, other in ((a, b), (b, a)))
         if a.shape != b.shape:
             a, b = _bare(a), _bare(b)
@@ -87,10 +83,9 @@ class Tokens:
         return x.dim() > 2 or not x.is_floating_point()
 
     def _unpacked(self, x: Tensor, other: Tensor) -> Tensor:
-        if not self._whole(other) or _bare(x).shape != (
-            self.seen.sum(),
-            *other.shape[2:],
-        ):
+        if not self._whole(other):
+            return x
+        if _bare(x).shape != (self.seen.sum(), *other.shape[2:]):
             return x
         blank = x.new_zeros(*self.seen.shape, *other.shape[2:])
         return blank.index_put((self.seen.to(x.device),), _bare(x))
@@ -106,12 +101,11 @@ ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-5, torch.float16: 1e-2}
 
 
 def far(a: Tensor, b: Tensor, tolerance: float | None = None) -> float:
-    """The largest difference of two tensors of one shape, in tolerances; over 1, they
-    differ.
+    """How far two tensors of one shape lie apart at most; over 1, they differ.
 
-    A tolerance is a share of what the numbers of `a` are (`usual`), by
-    default what rounding may come to: 1e-9 in float64, 1e-5 in float32, 1e-2 in
-    float16, 5e-2 in bfloat16. Integers differ or do not.
+    In tolerances, each a share of |a| plus what numbers in `a` are (`usual`): by
+    default what rounding may come to, 1e-9 in float64, 1e-5 in float32, 1e-2 in float16
+    and 5e-2 in bfloat16. Integers differ or do not.
     """
     if a.numel() == 0:
         return 0.0
@@ -120,19 +114,18 @@ def far(a: Tensor, b: Tensor, tolerance: float | None = None) -> float:
     if tolerance is None:
         coarser = max(a.dtype, b.dtype, key=lambda dtype: torch.finfo(dtype).eps)
         tolerance = ROUNDING.get(coarser, 5e-2)
-    return apart(a, b).max().item() / max(tolerance * usual(a), 1e-30)
+    allowed = tolerance * (usual(a) + a.double().abs()).nan_to_num(nan=1, posinf=1)
+    return (apart(a, b) / allowed.clamp(min=1e-30)).max().item()
 
 
 def usual(x: Tensor) -> float:
-    """What numbers usually are: the root of the mean square of those that are finite
-    and not 0."""
+    """What numbers usually are: root mean square of those that are finite and not 0."""
     x = x.double()
     return x[x.isfinite() & (x != 0)].square().mean().nan_to_num().sqrt().item()
 
 
 def apart(a: Tensor, b: Tensor) -> Tensor:
-    """How far two tensors lie apart, number by number; a NaN is far from all but a
-    NaN."""
+    """How far two tensors lie apart at each number; NaN is far from all but NaN."""
     a, b = a.double(), b.double()
     return change(a, b).masked_fill(a.isnan() & b.isnan(), 0).nan_to_num(nan=inf)
 

@@ -1,5 +1,4 @@
-"""How the weights of two layers differ: transposed, swapped, scaled, never loaded,
-untied."""
+"""How two layers' weights differ: transposed, swapped, scaled, not loaded, untied."""
 
 # Exported from lessons/22_bert_model.md: edit that, then run `make lessons`.
 
@@ -23,10 +22,8 @@ def differing_weights(pair: Pair, reference: nn.Module) -> list[str]:
 
     `reference` is the whole model, among whose weights the candidate's are looked for.
     """
-    theirs, ours = (
-        _weights(pair.reference, pair.reference_part),
-        _weights(pair.candidate, pair.candidate_part),
-    )
+    theirs = _weights(pair.reference, pair.reference_part)
+    ours = _weights(pair.candidate, pair.candidate_part)
     found = []
     for name in theirs.keys() - ours.keys():
         if theirs[name].count_nonzero():
@@ -48,8 +45,7 @@ def differing_weights(pair: Pair, reference: nn.Module) -> list[str]:
 
 
 def _weights(call: Call, part: Part | None) -> dict[str, Tensor]:
-    """A module's parameters by name; a layer's are weight and bias, a matrix is (out,
-    in)."""
+    """Parameters by name; a layer's are weight and bias, and a matrix is (out, in)."""
     weights = {name: p.detach() for name, p in call.module.named_parameters()}
     if kind(call) and len(weights) < 3 and "weight" not in weights:
         matrices_first = sorted(weights.values(), key=lambda w: -w.dim())
@@ -67,7 +63,9 @@ def _is_in_out(w: Tensor, weights: dict[str, Tensor], x: Tensor, y: Tensor) -> b
     """Whether a layer computes x @ w, as GPT-2's release has it, and not x @ w.T."""
     if w.shape[0] != w.shape[1]:
         return w.shape[1] == y.shape[-1]
-    bias = sum(b for b in weights.values() if b.dim() == 1)
+    if x.shape[-1] != len(w) or x.shape != y.shape:
+        return False
+    bias = next((b for b in weights.values() if b.shape == w.shape[:1]), 0)
     return far(y, x @ w + bias) < far(y, x @ w.T + bias)
 
 
@@ -75,8 +73,8 @@ def _how(a: Tensor, b: Tensor, own: str, others: dict[str, Tensor]) -> str:
     """What b is, which should be a."""
     if not b.isfinite().all():
         return f"is not finite in {(~b.isfinite()).sum()} places"
-    if a.dim() == 1 and (b == b[0]).all() and b[0] in (0, 1):
-        return f"is {b[0]:.0f} everywhere, as a new layer begins: it was not loaded"
+    if (b == 0).all() or (b == 1).all():
+        return f"is {b.max():.0f} everywhere, as a new layer may begin: it was not loaded"
     if a.dim() == 2 and same(a.T, b):
         return "is the reference's, transposed"
     for name, other in others.items():
@@ -97,17 +95,15 @@ def _partly(a: Tensor, b: Tensor) -> str:
         if len(parts) == len(order) and same(torch.cat([parts[k] for k in order]), b):
             return f"has the reference's rows in {len(order)} parts, in the order {order}"
     if same(a.flatten().sort().values, b.flatten().sort().values):
-        return "has the reference's numbers in another order: reshaped where it was transposed?"
+        return "has the reference's numbers in another order: a view for a transpose?"
     rows = (a - b).abs().flatten(1).amax(1) if a.dim() > 1 else (a - b).abs()
     rows = (rows > 1e-5 * a.double().square().mean().sqrt()).nonzero().flatten().tolist()
     if len(rows) < len(a):
         return f"differs in {len(rows)} of {len(a)} rows, the first {rows[0]}"
     close = torch.corrcoef(torch.stack([a.flatten(), b.flatten()]).double())[0, 1].item()
     if close < 0.5:
-        return f"is another altogether (correlation {close:.2f}): not loaded, or from elsewhere"
-    return (
-        f"differs by up to {(a - b).abs().max():.2g} (correlation {close:.4f}): another training?"
-    )
+        return f"is another altogether (correlation {close:.2f}): was it loaded?"
+    return f"differs by up to {(a - b).abs().max():.2g} (correlation {close:.4f})"
 
 
 def untied(pairs: list[Pair], reference: nn.Module, candidate: nn.Module) -> Iterator[str]:
@@ -121,7 +117,7 @@ def untied(pairs: list[Pair], reference: nn.Module, candidate: nn.Module) -> Ite
         other = first.setdefault(id(p), name)
         mine, its = (ours.get(_by(modules, n)) for n in (name, other))
         if mine is not None and its is not None and mine is not its:
-            yield (f"{name} is one tensor with {other}, and in the candidate a tensor of its own")
+            yield f"{name} is one tensor with {other}; in the candidate it is untied"
 
 
 def _by(modules: dict[str, str], name: str) -> str:

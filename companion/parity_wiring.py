@@ -42,7 +42,7 @@ def neighbour(scene: Scene) -> Iterator[str]:
         if same(x, b, scene.tolerance):
             yield f"what the candidate {verb} is {label}"
         elif _is(a - b, x, a):
-            yield (f"the candidate leaves out {label}: with it added, the numbers are equal")
+            yield f"the candidate leaves out {label}: with it added, all is equal"
         elif _is(b - a, x, a):
             yield f"the candidate adds {label}, and the reference does not"
         else:
@@ -56,7 +56,7 @@ def _ids(a: Tensor, b: Tensor) -> Iterator[str]:
     if len(shift := (b - a).unique()) == 1:
         yield f"the candidate's ids are the reference's plus {shift.item()}"
     elif len(b.unique()) == 1:
-        yield (f"the candidate's ids are all {b.flatten()[0].item()}; the reference's are not")
+        yield f"the candidate's ids are all {b.flatten()[0]}; the reference's are not"
 
 
 def _at_hand(scene: Scene) -> Iterator[tuple[str, Tensor]]:
@@ -89,7 +89,8 @@ def position(scene: Scene) -> Iterator[str]:
             places["the mean of each text's tokens"] = (x * seen).sum(1) / seen.sum(1)
         theirs, ours = (_name(places, y, scene) for y in (scene.a, scene.b))
         if ours and ours != theirs:
-            yield (f"the candidate takes {ours} of {label}; the reference {theirs or 'does not'}")
+            theirs = theirs or "does not"
+            yield f"the candidate takes {ours} of {label}; the reference {theirs}"
             return
 
 
