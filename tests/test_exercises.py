@@ -481,6 +481,28 @@ def labels_by_loops(ids, chance, special_ids):
     return torch.tensor(asked)
 
 
+def cooled_powers(x, t, k):
+    """The temperature as a power of the chances, and shared out again after the cut."""
+    p = x.softmax(-1)
+    p = (p / p.amax(-1, keepdim=True)).pow(1 / t) * (x >= x.topk(k).values[:, -1:])
+    return p / p.sum(-1, keepdim=True)
+
+
+def powers_of_differences(x, t, k):
+    """Softmax by hand, the largest taken off first."""
+    scores = ((x - x.max(1, keepdim=True)[0]) / t).exp()
+    scores[x < x.kthvalue(x.shape[1] - k + 1, 1, True)[0]] = 0
+    return scores / scores.sum(1, True)
+
+
+def rows_one_by_one(x, t, k):
+    result = torch.zeros(x.shape[0], x.shape[2])
+    for b in range(len(x)):
+        best = x[b, -1].argsort(descending=True)[:k]
+        result[b, best] = torch.softmax(x[b, -1, best] / t, 0)
+    return result
+
+
 RIGHT_IN_OTHER_WORDS = {
     "attention": [AttentionByHeads, AttentionFused, AttentionByQueries, AttentionAdded],
     "one_table": [tied_by_name, tied_in_one_memory_first, tied_by_load],
@@ -577,28 +599,22 @@ RIGHT_IN_OTHER_WORDS = {
     ],
     "encode_word": [encode_by_ranks_in_order, encode_by_recursion, encode_with_infinity],
     "token_probabilities": [
-        lambda x, t, k: (
-            x.softmax(-1)
-            .pow(1 / t)
-            .mul(x >= x.topk(k).values[:, -1:])
-            .div(x.softmax(-1).pow(1 / t).mul(x >= x.topk(k).values[:, -1:]).sum(-1, keepdim=True))
-        ),
-        lambda x, t, k: torch.zeros_like(x).scatter(
-            -1, x.topk(k).indices, (x.topk(k).values / t).softmax(-1)
+        lambda x, t, k: cooled_powers(x[:, -1], t, k),
+        lambda x, t, k: torch.zeros_like(x[:, -1]).scatter(
+            -1, x[:, -1].topk(k).indices, (x[:, -1].topk(k).values / t).softmax(-1)
         ),
         lambda x, t, k: (
-            (x / t).where(x.argsort(-1, descending=True).argsort(-1) < k, -torch.inf).softmax(-1)
+            (x / t)
+            .where(x.argsort(-1, descending=True).argsort(-1) < k, -torch.inf)
+            .softmax(-1)[:, -1, :]
         ),
         lambda x, t, k: F.softmax(
-            torch.stack([row.masked_fill(row < row.sort().values[-k], -1e9) for row in x]) / t, -1
+            torch.stack([row.masked_fill(row < row.sort().values[-k], -1e9) for row in x[:, -1]])
+            / t,
+            -1,
         ),
-        lambda x, t, k: (
-            (x / t).masked_fill(x < x.kthvalue(x.shape[1] - k + 1, 1, True)[0], -torch.inf).exp()
-            / (x / t)
-            .masked_fill(x < x.kthvalue(x.shape[1] - k + 1, 1, True)[0], -torch.inf)
-            .exp()
-            .sum(1, True)
-        ),
+        lambda x, t, k: powers_of_differences(x.select(1, x.shape[1] - 1), t, k),
+        lambda x, t, k: rows_one_by_one(x, t, k),
     ],
     "attention_weights": [
         lambda q, k, n_head: weights_by_einsum(q, k, n_head),

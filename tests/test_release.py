@@ -15,6 +15,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from companion import release
 from companion.gpt import GPT, GPTConfig
+from companion.gpt2_format import their_tensors
+from companion.gpt2_reference import distance, reference_logits
 from companion.release import fill_
 
 SIZES = {"vocab_size": 97, "n_layer": 4, "n_head": 4, "n_embd": 64}
@@ -758,3 +760,97 @@ def test_a_part_outside_the_folder_is_not_read(folder):
     (folder / INDEX).write_text('{"weight_map": {"a": "../part.safetensors"}}', "utf-8")
     with pytest.raises(FileNotFoundError, match="part"):
         GPT.from_pretrained(folder)
+
+
+# How far a model is from a release
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_reference_computes_transformers_logits_from_the_files_tensors(tied):
+    theirs, ids = transformers_gpt2(tie_word_embeddings=tied), ids_of(2, 32, 97)
+    right = reference_logits(theirs.state_dict(), GPTConfig(**SIZES, block_size=32), ids)
+    with torch.no_grad():
+        assert (theirs.double()(ids).logits - right).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("prefix", ["", "transformer."])
+def test_the_reference_reads_names_with_and_without_their_prefix(prefix):
+    model, ids = our_gpt(TINY), ids_of(2, 8, 13)
+    plain = {n.removeprefix("transformer."): x for n, x in their_tensors(model).items()}
+    logits = reference_logits({prefix + n: x for n, x in plain.items()}, model.config, ids)
+    with torch.no_grad():
+        assert (model.double()(ids) - logits).abs().max() < 1e-12
+
+
+SHAPES = [(7, 5, 1, 2, 4), (13, 8, 2, 2, 8), (97, 40, 48, 4, 64), (97, 1, 3, 4, 64)]
+SHAPES += [(500, 128, 12, 12, 384)]
+
+
+@pytest.mark.parametrize("scale", [0.02, 0.15])
+@pytest.mark.parametrize("settings", [{}, {"tied": False}, {"bias": False}])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_right_model_is_about_one_rounding_away_at_every_shape(shape, settings, scale):
+    model = randomize_(GPT(GPTConfig(*shape, **settings)), scale).train()
+    assert distance(model, their_tensors(model), model.config) < 5
+    assert model.training
+
+
+@torch.no_grad()
+def lost_bias(model):
+    model.h[1].attn.c_attn.bias.zero_()
+
+
+@torch.no_grad()
+def lost_norm(model):
+    model.h[2].ln_2.reset_parameters()
+
+
+def exchanged_norms(model):
+    block = model.h[1]
+    block.ln_1, block.ln_2 = block.ln_2, block.ln_1
+
+
+def exchanged_layers(model):
+    one, other = model.h[0], model.h[3]
+    one.mlp.c_fc, other.mlp.c_fc = other.mlp.c_fc, one.mlp.c_fc
+
+
+def bert_epsilon(model):
+    for module in model.modules():
+        if isinstance(module, torch.nn.LayerNorm):
+            module.eps = 1e-12
+
+
+def other_heads(model):
+    for block in model.h:
+        block.attn.n_head = 8
+
+
+@pytest.mark.parametrize(
+    "slip",
+    [
+        transpose,
+        lost_bias,
+        lost_norm,
+        no_bias,
+        exchanged_norms,
+        exchanged_layers,
+        exact_gelu,
+        bert_epsilon,
+        shift_positions,
+        other_heads,
+    ],
+)
+def test_a_slip_in_loading_is_far_away(slip):
+    model = our_gpt()
+    released = {name: x.clone() for name, x in their_tensors(model).items()}
+    slip(model)
+    assert distance(model, released, model.config) > 50
+
+
+def test_a_model_in_bfloat16_is_farther_than_a_wrong_gelu():
+    model = our_gpt()
+    released = {name: x.clone() for name, x in their_tensors(model).items()}
+    half = distance(our_gpt().bfloat16(), released, model.config)
+    exact_gelu(model)
+    assert half > 10 * distance(model, released, model.config)

@@ -1,11 +1,15 @@
-"""Lesson 13: from logits to probabilities, by temperature and top-k."""
+"""Lesson 13: one step of writing: from logits to the next token's chances."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from companion.lab.exercise import Exercise, Mistake
+
+Answer = Callable[[Tensor, float, int], Any]
+EXP_IS_SAFE = 80.0  # exp of 89 is infinite in float32
 
 
 def kept(logits: Tensor, top_k: int) -> Tensor:
@@ -15,26 +19,41 @@ def kept(logits: Tensor, top_k: int) -> Tensor:
 
 
 def reference(logits: Tensor, temperature: float, top_k: int) -> Tensor:
-    scores = logits / temperature
-    return scores.masked_fill(~kept(logits, top_k), -torch.inf).softmax(dim=-1)
+    return of_a_row(logits[:, -1], temperature, top_k)
 
 
-def warmed(change: Callable[[Tensor, float], Tensor]) -> Callable[[Tensor, float, int], Tensor]:
+def of_a_row(logits: Tensor, temperature: float, top_k: int) -> Tensor:
+    return cut(logits, temperature, top_k).softmax(dim=-1)
+
+
+def cut(logits: Tensor, temperature: float, top_k: int) -> Tensor:
+    return (logits / temperature).masked_fill(~kept(logits, top_k), -torch.inf)
+
+
+def at_the_end(answer: Answer) -> Answer:
+    """An answer for (B, V), given the last place of (B, T, V)."""
+    return lambda logits, temperature, top_k: answer(logits[:, -1], temperature, top_k)
+
+
+def warmed(change: Callable[[Tensor, float], Tensor]) -> Answer:
     """An answer that is right but for what it makes of logits and temperature."""
-    return lambda logits, temperature, top_k: reference(change(logits, temperature), 1, top_k)
+    return at_the_end(lambda logits, t, top_k: of_a_row(change(logits, t), 1, top_k))
 
 
+@at_the_end
 def cut_afterwards(logits: Tensor, temperature: float, top_k: int) -> Tensor:
     p = (logits / temperature).softmax(-1)
     return p.masked_fill(~kept(logits, top_k), 0)
 
 
+@at_the_end
 def above_the_last(logits: Tensor, temperature: float, top_k: int) -> Tensor:
     scores = logits / temperature
     last = scores.topk(top_k).values[:, -1:]
     return scores.masked_fill(scores <= last, -torch.inf).softmax(-1)
 
 
+@at_the_end
 def of_the_batch(logits: Tensor, temperature: float, top_k: int) -> Tensor:
     scores = (logits / temperature).masked_fill(
         ~kept(logits.flatten()[None], top_k).view_as(logits), -torch.inf
@@ -42,9 +61,50 @@ def of_the_batch(logits: Tensor, temperature: float, top_k: int) -> Tensor:
     return scores.softmax(-1)
 
 
-def _probe(B: int, V: int, temperature: float, top_k: int) -> tuple[Tensor, float, int]:
+@at_the_end
+def by_exponentials(logits: Tensor, temperature: float, top_k: int) -> Tensor:
+    powers = cut(logits, temperature, top_k).exp()
+    return powers / powers.sum(-1, keepdim=True)
+
+
+@at_the_end
+def first_columns(logits: Tensor, temperature: float, top_k: int) -> Tensor:
+    scores = logits / temperature
+    out = torch.arange(logits.shape[1]) >= top_k
+    return scores.masked_fill(out, -torch.inf).softmax(-1)
+
+
+@at_the_end
+def in_order(logits: Tensor, temperature: float, top_k: int) -> Tensor:
+    return of_a_row(logits, temperature, top_k).sort(descending=True).values
+
+
+def breaks_where_large(got: Any, want: Tensor, logits: Tensor, t: float, k: int) -> bool:
+    """Right for small logits, and no number for large ones."""
+    if not isinstance(got, Tensor) or got.shape != want.shape:
+        return False
+    if (logits / t).abs().max() < EXP_IS_SAFE:
+        return torch.allclose(got.to(want), want, atol=1e-4)
+    return not got.isfinite().all()
+
+
+def is_a_token(got: Any, want: Tensor, logits: Tensor, t: float, k: int) -> bool:
+    B = len(logits)
+    whole = isinstance(got, Tensor) and not got.is_floating_point()
+    return whole and got.shape in ((B,), (B, 1))
+
+
+def _probe(B: int, T: int, V: int, temperature: float, top_k: int) -> tuple[Tensor, float, int]:
     generator = torch.Generator().manual_seed(B * V)
-    return 2 * torch.randn(B, V, generator=generator), temperature, top_k
+    return 2 * torch.randn(B, T, V, generator=generator), temperature, top_k
+
+
+def _large() -> Tensor:
+    """Some rows near 230, some near -300, at both places."""
+    ends = torch.tensor(
+        [[231.0, 229.5, 200.0, 230.5, 150.0], [-299.0, -300.0, -298.5, -350.0, -301]]
+    )
+    return torch.stack([ends.flip(1), ends], dim=1)  # (2, 2, 5)
 
 
 MULTIPLIED = (
@@ -55,12 +115,14 @@ MULTIPLIED = (
 token_probabilities = Exercise(
     reference=reference,
     probes=(
-        _probe(2, 7, 0.5, 3),
-        _probe(3, 5, 2.0, 5),  # all are kept
-        _probe(2, 6, 1.0, 2),
-        _probe(4, 9, 1.7, 1),
-        _probe(1, 11, 0.8, 4),
-        (torch.tensor([[-5.0, -1.0, -3.0, -2.0]]), 0.5, 2),  # all negative
+        _probe(2, 3, 7, 0.5, 3),
+        _probe(3, 4, 5, 2.0, 5),  # all are kept
+        _probe(2, 2, 6, 1.0, 2),
+        _probe(4, 5, 9, 1.7, 1),
+        _probe(3, 3, 11, 0.8, 4),
+        (torch.tensor([[[9.0, 0.0, 0.0, 0.0], [-5.0, -1.0, -3.0, -2.0]]]), 0.5, 2),  # all negative
+        (_large(), 0.25, 3),
+        (_large(), 1.0, 4),
     ),
     mistakes=(
         Mistake("temperature multiplied", MULTIPLIED, warmed(lambda x, t: x * t)),
@@ -77,7 +139,7 @@ token_probabilities = Exercise(
         Mistake(
             "no top-k",
             "every token has kept a chance. Which ones should have none?",
-            lambda logits, t, k: (logits / t).softmax(-1),
+            at_the_end(lambda logits, t, k: (logits / t).softmax(-1)),
         ),
         Mistake(
             "does not add up to 1",
@@ -89,13 +151,17 @@ token_probabilities = Exercise(
             "a logit of 0 for a token that is out",
             "a token that is out still has a chance: softmax gives a logit of 0 its share, as any "
             "other number. Which logit has a share of exactly nothing?",
-            lambda logits, t, k: (logits / t).masked_fill(~kept(logits, k), 0).softmax(-1),
+            at_the_end(
+                lambda logits, t, k: (logits / t).masked_fill(~kept(logits, k), 0).softmax(-1)
+            ),
         ),
         Mistake(
             "the least likely kept",
             "these are the chances of the k least likely tokens.",
-            lambda logits, t, k: (
-                (logits / t).masked_fill(~kept(-logits, k), -torch.inf).softmax(-1)
+            at_the_end(
+                lambda logits, t, k: (
+                    (logits / t).masked_fill(~kept(-logits, k), -torch.inf).softmax(-1)
+                )
             ),
         ),
         Mistake(
@@ -111,36 +177,118 @@ token_probabilities = Exercise(
         Mistake(
             "softmax over the batch",
             "the columns add up to 1, and the rows should. Over which axis does a row run?",
-            lambda logits, t, k: (
-                (logits / t).masked_fill(~kept(logits, k), -torch.inf).softmax(0).nan_to_num()
+            at_the_end(
+                lambda logits, t, k: (
+                    (logits / t).masked_fill(~kept(logits, k), -torch.inf).softmax(0).nan_to_num()
+                )
             ),
         ),
         Mistake(
             "softmax over the batch",
             "the columns add up to 1, and the rows should. Over which axis does a row run?",
-            lambda logits, t, k: (logits / t).masked_fill(~kept(logits, k), -torch.inf).softmax(0),
+            at_the_end(
+                lambda logits, t, k: (
+                    (logits / t).masked_fill(~kept(logits, k), -torch.inf).softmax(0)
+                )
+            ),
         ),
         Mistake(
             "only k columns",
             "these are the right chances, and it is not said whose. Give every token its place; "
             "those that are out get 0.",
-            lambda logits, t, k: (logits / t).topk(k).values.softmax(-1),
+            at_the_end(lambda logits, t, k: (logits / t).topk(k).values.softmax(-1)),
         ),
         Mistake(
             "scores, not probabilities",
             "these are logits still. What turns a row of them into chances that add up to 1?",
-            lambda logits, t, k: (logits / t).masked_fill(~kept(logits, k), -torch.inf),
+            at_the_end(lambda logits, t, k: (logits / t).masked_fill(~kept(logits, k), -torch.inf)),
         ),
         Mistake(
             "temperature after the softmax",
             "the chances themselves were divided by the temperature, and do not add up to 1. "
             "What should it divide?",
-            lambda logits, t, k: reference(logits, 1, k) / t,
+            at_the_end(lambda logits, t, k: of_a_row(logits, 1, k) / t),
         ),
         Mistake(
             "the likeliest, always",
             "all of the chance went to one token, whatever the temperature and k.",
-            lambda logits, t, k: kept(logits, 1).to(logits.dtype),
+            at_the_end(lambda logits, t, k: kept(logits, 1).to(logits.dtype)),
+        ),
+        Mistake(
+            "the first place",
+            "these are the chances of the second token: the logits at a place are for what comes "
+            "after it. After which place is a token missing?",
+            lambda logits, t, k: of_a_row(logits[:, 0], t, k),
+        ),
+        Mistake(
+            "every place",
+            "these are chances at each of the T places. Only one token is to be drawn, and all but "
+            "one of the places are followed by a token that is known.",
+            lambda logits, t, k: (
+                (logits / t)
+                .masked_fill(logits < logits.topk(k).values.min(-1, keepdim=True)[0], -torch.inf)
+                .softmax(-1)
+            ),
+        ),
+        Mistake(
+            "one axis too many",
+            "these are the right chances, as (B, 1, V): a slice keeps its axis, and a number "
+            "drops it.",
+            lambda logits, t, k: reference(logits, t, k)[:, None],
+        ),
+        Mistake(
+            "the last text",
+            "the first axis is the batch, so these are the chances at all places of the last "
+            "text. Every text needs its own, at one place.",
+            lambda logits, t, k: of_a_row(logits[-1], t, k),
+        ),
+        Mistake(
+            "the mean of the places",
+            "the logits of all places were averaged. Each place already looks at all before it: "
+            "one of them alone says what comes next.",
+            lambda logits, t, k: of_a_row(logits.mean(1), t, k),
+        ),
+        Mistake(
+            "exp of large logits",
+            "it is right for small logits and no number for large ones: in float32 the exp of 89 "
+            "is infinite, that of -104 is 0, and neither can be divided by itself. Softmax sees "
+            "only differences: what can be taken off every number of a row beforehand?",
+            by_exponentials,
+            breaks_where_large,
+        ),
+        Mistake(
+            "the first k columns",
+            "the tokens with the smallest ids were kept, whatever their logits. Which k should "
+            "it be?",
+            first_columns,
+        ),
+        Mistake(
+            "in order of likelihood",
+            "these are the right chances, the largest first, so that nobody knows which token "
+            "each belongs to. Keep every token in its own column.",
+            in_order,
+        ),
+        Mistake(
+            "the largest by size",
+            "a logit far below 0 was kept, as if it were large. Likely is what is high, not what "
+            "is far from 0.",
+            at_the_end(
+                lambda logits, t, k: (
+                    (logits / t).masked_fill(~kept(logits.abs(), k), -torch.inf).softmax(-1)
+                )
+            ),
+        ),
+        Mistake(
+            "logarithms of chances",
+            "these are the logarithms of the chances, as a loss needs them. To draw, the chances "
+            "themselves are needed.",
+            at_the_end(lambda logits, t, k: cut(logits, t, k).log_softmax(-1)),
+        ),
+        Mistake(
+            "a token, not chances",
+            "this is a token already: somebody else draws. Return the chances that it is drawn by.",
+            lambda logits, t, k: logits[:, -1].argmax(-1, keepdim=True),
+            is_a_token,
         ),
     ),
 )
