@@ -31,14 +31,11 @@ def additive_mask(
 ) -> Float[Tensor, "B 1 1 T"]:
     """To add to scores (B, nh, T, T): 0 where a key may be seen, else the least number.
 
-    `mask` (B, T) is True, or 1, at tokens. TypeError for one of other numbers;
-    ValueError for another shape, and for a row with no token to see: a mask of the
-    wrong polarity has one, wherever its longest text has no padding.
+    `mask` (B, T) is True, or 1, at tokens. TypeError for other numbers; ValueError
+    for another shape, or a row with no token to see: the wrong polarity has such rows.
     """
     if mask.dim() != 2:
-        raise ValueError(
-            f"the mask has shape {tuple(mask.shape)}; one of padding is (B, T), a row for each text"
-        )
+        raise ValueError(f"the mask has shape {tuple(mask.shape)}; one of padding is (B, T)")
     if mask.is_floating_point() or (mask.dtype != torch.bool and (mask & ~1).any()):
         raise TypeError(
             f"the mask is {mask.dtype} from {mask.min()} to {mask.max()}; it should be "
@@ -48,8 +45,8 @@ def additive_mask(
     if not seen.any(dim=1).all():
         row = int((~seen.any(dim=1)).nonzero()[0])
         raise ValueError(
-            f"row {row} of the mask has no token to see; True stands at tokens and "
-            "False at padding. Is it the other way round?"
+            f"row {row} of the mask has no token to see; True stands at tokens. Is it "
+            "the other way round?"
         )
     if not dtype.is_floating_point:
         raise TypeError(f"{dtype=} should be the dtype of the scores, a floating one")
@@ -93,7 +90,7 @@ def mask_tokens(
 
 
 class SentencePair(NamedTuple):
-    """Two sentences; the label is 0 where the second follows the first, else 1."""
+    """Two segments; the label is 0 where the second follows the first, else 1."""
 
     first: str
     second: str
@@ -103,23 +100,31 @@ class SentencePair(NamedTuple):
 def sentence_pairs(
     documents: Sequence[Sequence[str]],
     *,
+    sentences: int = 1,
     same_document: bool = False,
     generator: torch.Generator | None = None,
 ) -> list[SentencePair]:
-    """Each sentence but a document's last, with the next or a random one, by a coin.
+    """Each segment but a document's last, with the next or a random one, by a coin.
 
-    The random one is of another document; with `same_document` of the same one, and
-    neither the first itself nor the next. Labels are the release's: 0 is next, 1 is
-    random. ValueError where there is nothing to draw from.
+    A segment is so many `sentences` of a document, its last what is left. The random
+    one is of another document; with `same_document` of the same one, and neither the
+    first itself nor the next. Labels are the release's: 0 is next, 1 is random.
+    ValueError where there is nothing to draw from.
     """
     if any(isinstance(document, str) for document in documents):
         raise TypeError("a document should be a list of sentences, and one is a string")
-    documents = [document for document in documents if len(document) > 0]
+    if sentences < 1:
+        raise ValueError(f"{sentences=} should be at least 1")
+    documents = [
+        [" ".join(some[at : at + sentences]) for at in range(0, len(some), sentences)]
+        for some in documents
+        if len(some) > 0
+    ]
     if not same_document and len(documents) < 2:
         raise ValueError(f"{len(documents)} documents have sentences; a random one needs another")
     least = 3 if same_document else 2
     if not any(len(document) >= least for document in documents):
-        raise ValueError(f"no document has {least} sentences or more")
+        raise ValueError(f"no document has {least} segments or more")
 
     def below(n: int) -> int:
         return int(torch.randint(n, (), generator=generator))

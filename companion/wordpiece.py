@@ -25,8 +25,7 @@ class WordPieceTokenizer:
 
     `vocab` has the tokens in the order of their ids, or maps them to ids. ValueError
     where a special token is missing, or two tokens have one id. Ids and offsets are
-    those of `tokenizers`' BertWordPieceTokenizer; like it, and unlike the release's
-    Python, a capital sigma always becomes σ, at the end of a word too.
+    those of `tokenizers`; as there, a capital sigma always becomes σ.
     """
 
     def __init__(self, vocab: Mapping[str, int] | Sequence[str]) -> None:

@@ -4,6 +4,7 @@ import sys
 import unicodedata
 from collections import Counter
 from importlib.resources import files
+from itertools import pairwise
 
 import pytest
 import torch
@@ -413,9 +414,40 @@ def test_half_of_the_pairs_follow_and_every_stranger_comes():
     assert not {0, 1} & gaps
 
 
-def test_a_document_of_one_string_is_refused(unchecked):
+@given(documents, st.integers(1, 5), st.booleans(), st.integers(0, 10**6))
+def test_segments_are_a_documents_sentences_in_order(documents, sentences, same, seed):
+    joined = [
+        [" ".join(some[at : at + sentences]) for at in range(0, len(some), sentences)]
+        for some in documents
+    ]
+    made = []
+    for given_, settings_ in ((documents, {"sentences": sentences}), (joined, {})):
+        generator = torch.Generator().manual_seed(seed)
+        try:
+            made.append(
+                sentence_pairs(given_, same_document=same, generator=generator, **settings_)
+            )
+        except ValueError as error:
+            made.append(str(error))
+    assert made[0] == made[1]
+
+
+def test_a_document_of_one_string_or_a_segment_of_none_is_refused(unchecked):
     with pytest.raises(TypeError, match="a list of sentences"):
         sentence_pairs(["one. two.", "three."])
+    with pytest.raises(ValueError, match="sentences=0 should be at least 1"):
+        sentence_pairs([["a", "b"], ["c"]], sentences=0)
+
+
+def test_a_rule_about_shared_words_tells_texts_that_share_them_and_no_order():
+    texts = [f"alpha{n} beta{n} gamma{n}" for n in range(40)]
+    follows = [(text, text, 0) for text in texts]
+    apart = [(a, b, 1) for a, b in pairwise(texts)]
+    assert lab.overlap_rule(follows + apart, follows + apart) == 1
+    turned = [(a, b, label) for b, a, label in follows + apart]
+    assert lab.overlap_rule(follows + apart, turned) == 1
+    both = [(a, b, 0) for a, b, _ in apart] + [(b, a, 1) for a, b, _ in apart]
+    assert lab.overlap_rule(both, both) == 0.5
 
 
 # --- in real weights ----------------------------------------------------------------------------
@@ -451,6 +483,27 @@ def test_padding_never_changes_a_token_in_real_weights(rows, more):
         ids, _, types = ours.encode_batch([first], [second])
         alone = lab.minilm(ids, types)[0]
         assert torch.allclose(together[n, : len(alone)], alone, atol=1e-5)
+
+
+@given(lines, st.integers(1, 6))
+@settings(max_examples=25, deadline=None)
+def test_padding_in_front_changes_nothing_where_positions_count_tokens(line, front):
+    ids, mask, types = ours.encode_batch([line])
+    alone = lab.minilm(ids, types)
+    ids, mask, types = (F.pad(x, (front, 0)) for x in (ids, mask, types))
+    counted = (mask.cumsum(1) - 1).clamp(min=0)
+    shifted = lab.minilm(ids, types, additive_mask(mask), counted)[:, front:]
+    assert torch.allclose(shifted, alone, atol=1e-5)
+    unshifted = lab.minilm(ids, types, additive_mask(mask))[:, front:]
+    assert (unshifted - alone).norm() > 0.02 * alone.norm()
+
+
+def test_in_float16_the_least_number_falls_over_the_edge_under_low_scores():
+    least = torch.finfo(torch.float16).min
+    for score, falls in ((-15.9, False), (-16.0, True), (16.0, False)):
+        added = torch.tensor([score]).half() + least
+        assert added.isinf().item() == falls
+    assert not (torch.tensor([-1e30]) + torch.finfo(torch.float32).min).isinf()
 
 
 def test_without_a_mask_padding_changes_a_token_in_real_weights():
@@ -502,6 +555,32 @@ def picture(draw, monkeypatch):
     draw()
     (figure,) = figures
     return figure.axes[0]
+
+
+def test_what_came_of_a_mask_is_told_of_the_tokens_own_queries():
+    tokens = torch.tensor([[True, True, False], [True, True, True]])
+    scores = torch.randn(2, 3, 3, 3)
+
+    def attend(scores, mask):
+        return scores.masked_fill(~mask, -torch.inf).softmax(-1)
+
+    keys = tokens[:, None, None, :]
+    both = keys & tokens[:, None, :, None]
+    told = {
+        "right": keys,
+        "right, NaN at padding": both,
+        "sees padding": torch.ones_like(keys),
+        "hides tokens": keys & torch.tensor([True, False, True]),
+        "NaN + sees padding + hides tokens": ~keys,
+        "error": tokens,
+    }
+    for said, mask in told.items():
+        got = lab.attended(attend, scores, mask, tokens)
+        assert got.said == said
+        assert (got.weights is None) == (said == "error")
+    one_head = keys.expand(2, 3, 1, 3).clone()
+    one_head[:, 2] = True  # what the last head sees counts as well
+    assert lab.attended(attend, scores, one_head, tokens).said == "sees padding"
 
 
 def test_a_chart_draws_a_mask_in_its_shape_and_padding_in_another_colour(monkeypatch):

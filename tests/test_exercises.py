@@ -696,6 +696,54 @@ def test_a_wrong_divisor_of_attention_is_told(divisor, said):
     assert said in verdict.replace("\n", " ")
 
 
+LABELS_BY_HEART = {
+    "one release's ids by heart": [
+        lambda ids, chance, special_ids: torch.where((chance < 0.15) & (ids >= 1000), ids, -100),
+        lambda ids, chance, special_ids: torch.where((chance < 0.15) & (ids > 103), ids, -100),
+        lambda ids, chance, special_ids: torch.where(
+            (chance < 0.15) & ~torch.isin(ids, torch.tensor([0, 100, 101, 102, 103])), ids, -100
+        ),
+    ],
+    "all ids up to a special one": [
+        lambda ids, chance, special_ids: torch.where(
+            (chance < 0.15) & (ids > max(special_ids)), ids, -100
+        ),
+        lambda ids, chance, special_ids: torch.where(
+            (chance < 0.15) & ((ids < min(special_ids)) | (ids > max(special_ids))), ids, -100
+        ),
+    ],
+    "only some special tokens": [
+        lambda ids, chance, special_ids: torch.where(
+            (chance < 0.15) & (ids != special_ids[0]), ids, -100
+        ),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [(name, n) for name, some in LABELS_BY_HEART.items() for n in range(len(some))],
+)
+def test_labels_that_do_not_look_at_the_special_ids_are_named(name, number):
+    verdict = EXERCISES["labels_to_guess"].verdict(LABELS_BY_HEART[name][number])
+    assert verdict.startswith(f"{name}: "), verdict
+
+
+def test_a_wrong_shape_is_told_with_the_names_of_its_axes_and_a_large_number_in_short():
+    verdict = EXERCISES["added_to_scores"].verdict(
+        lambda seen, dtype: torch.zeros(seen.shape, dtype=dtype)[..., None, None]
+    )
+    assert "expected (B, 1, 1, T), here (2, 1, 1, 5), got (2, 5, 1, 1)" in verdict
+    verdict = EXERCISES["added_to_scores"].verdict(
+        lambda seen, dtype: torch.full((len(seen), 1, 1, seen.shape[1]), 7.0, dtype=dtype)
+    )
+    assert "expected 0.0000, got 7.0000" in verdict
+    verdict = EXERCISES["added_to_scores"].verdict(
+        lambda seen, dtype: (~seen[:, None, None]).to(dtype) * -7.0
+    )
+    assert "expected -3.403e+38, got -7.0000" in verdict
+
+
 def test_every_exercise_was_answered_in_other_words():
     assert RIGHT_IN_OTHER_WORDS.keys() == EXERCISES.keys()
 

@@ -4,8 +4,9 @@ from companion.lab.asking import predict, reveal
 from companion.lab.bank import check
 from companion.lab.blocks import block
 from companion.lab.mapping import draw_map, maps
-from companion.lab.masking import Attended, mask_chart, pair_map
+from companion.lab.masking import Attended, attended, mask_chart, pair_map
 from companion.lab.memory import draw_memory, memory
+from companion.lab.overlap import overlap_rule
 from companion.lab.plots import bars, draw_bars, grid, panels, plot
 from companion.lab.progress import progress
 from companion.lab.reading import documents, minilm, wordpiece
@@ -25,6 +26,7 @@ __all__ = [
     "Attended",
     "Range",
     "Toy",
+    "attended",
     "bars",
     "benchmark",
     "block",
@@ -41,6 +43,7 @@ __all__ = [
     "mask_chart",
     "memory",
     "minilm",
+    "overlap_rule",
     "pair_map",
     "panels",
     "plot",

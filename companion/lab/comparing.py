@@ -61,7 +61,11 @@ def _tensor_difference(got: Any, want: Tensor, tolerance: float) -> str | None:
     where = f"at {at} " if at else ""
     if exact:
         return f"{where}expected {want[at].item()}, got {got[at].item()}"
-    return f"{where}expected {want[at].item():.4f}, got {got[at].item():.4f}"
+    return f"{where}expected {_written(want[at].item())}, got {_written(got[at].item())}"
+
+
+def _written(number: complex) -> str:
+    return f"{number:.4f}" if abs(number) < 1e6 else f"{number:.4g}"
 
 
 def _as_tensor(got: Any, want: Tensor) -> Any:

@@ -43,7 +43,8 @@ class Exercise:
     and numbers are read as tensors. A mistake that raises is known by its error, and by its values
     until then. `forbidden` maps what must not be done to an argument ("aten::embedding on argument
     2") to what is then said; `at_most` maps what may be done so many times on any input to that
-    number, and to what is said of more.
+    number, and to what is said of more. `axes` names those of what is returned, "(B, T)", and is
+    said where the shape is wrong.
     Where an answer makes a model, `look(answer, *probe)` makes it and returns what is compared.
     """
 
@@ -55,6 +56,7 @@ class Exercise:
     seconds: float = 5.0
     tolerance: float = 1e-4
     look: Callable[..., Any] | None = None
+    axes: str = ""
 
     def __call__(self, answer: Any) -> None:
         """Print what the check found; `answer` should be a function, and may be anything."""
@@ -108,6 +110,8 @@ class Exercise:
             if self._is(mistake, runs, wants):
                 return f"{mistake.name}: {mistake.hint}"
         at, difference = next((n, d) for n, d in enumerate(differences) if d)
+        if self.axes:
+            difference = difference.replace("expected shape", f"expected {self.axes}, here", 1)
         right = differences.count(None)
         some = f" ({right} of {len(runs)} inputs came out right)" if right else ""
         return f"not yet: on input {at + 1}{_shown(runs[at].probe)}, {difference}{some}"

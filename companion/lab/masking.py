@@ -1,6 +1,6 @@
 """Masks and pairs, drawn: what each form of a mask lets attention see, and which sentences meet."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from textwrap import fill
 from typing import NamedTuple
 
@@ -23,6 +23,26 @@ class Attended(NamedTuple):
     weights: Tensor | None
 
 
+def attended(
+    attend: Callable[[Tensor, Tensor], Tensor], scores: Tensor, mask: Tensor, tokens: Tensor
+) -> Attended:
+    """What the tokens' own queries get to see with a mask, and the first head's weights.
+
+    `attend(scores, mask)` gives the weights (B, nh, T, T); `tokens` (B, T) is True at tokens.
+    """
+    try:
+        weights = attend(scores, mask)
+    except RuntimeError:
+        return Attended("error", None)
+    rows = weights.transpose(1, 2)[tokens]  # of queries that are tokens: (n, nh, T)
+    keys = tokens[:, None, None, :].expand_as(weights).transpose(1, 2)[tokens]
+    faults = ["NaN"] if rows.isnan().any() else []
+    faults += ["sees padding"] if (rows[~keys] > 0).any() else []
+    faults += ["hides tokens"] if (rows[keys] == 0).any() else []
+    empty = weights.transpose(1, 2)[~tokens].isnan().any()
+    return Attended(" + ".join(faults) or "right" + ", NaN at padding" * empty, weights[:, 0])
+
+
 def mask_chart(
     rows: Mapping[str, tuple[Tensor, Sequence[Attended]]],
     columns: Sequence[str],
@@ -38,27 +58,34 @@ def mask_chart(
     rows that are NaN are crossed. Shows the picture.
     """
     B, T = tokens.shape
-    wide, high = B * (T + 1) + 1.2, T + 4.4
-    across, down = wide * (len(columns) + 1) - 1, high * len(rows) + 1.7
+    wide = B * (T + 1) + 1.2
+    across = wide * (len(columns) + 1) - 1
+    highs = [_height(mask, outcomes, T) + 3.2 for mask, outcomes in rows.values()]
+    down = sum(highs) + 1.4
     with rc_context(STYLE | {"axes.grid": False}):
         figure = Figure(figsize=(WIDTH, 0.6 + WIDTH * down / across))
         axes = figure.add_axes((0.01, 0, 0.99, WIDTH * down / across / figure.get_figheight()))
-        axes.set(xlim=(-0.6, across - 0.6), ylim=(down - 1.9, -2.4))
+        axes.set(xlim=(-0.6, across - 0.6), ylim=(down - 3.2, -3.2))
         axes.axis("off")
         figure.suptitle(wrapped(title), x=0.01, ha="left", size=11, weight="bold")
-        small = {"size": 7.5, "va": "center"}
+        small = {"size": 9, "va": "bottom"}
         for n, name in enumerate(("the mask", *columns)):
-            axes.text(n * wide - 0.5, -1.8, name, weight="bold", **small)
+            axes.text(n * wide - 0.5, -2.4, name, weight="bold", **small)
         for m, (name, (mask, outcomes)) in enumerate(rows.items()):
-            top = m * high + 2.4
-            axes.text(-0.5, top - 1.7, name, **small)
+            top = sum(highs[:m]) + 1.2
+            axes.text(-0.5, top - 0.7, name, **small)
             _mask(axes, mask, 0, top, T)
             for n, outcome in enumerate(outcomes, 1):
                 color = COLORS[2] if outcome.said.startswith("right") else COLORS[1]
-                axes.text(n * wide - 0.5, top - 1.7, fill(outcome.said, 18), color=color, **small)
+                axes.text(n * wide - 0.5, top - 0.7, fill(outcome.said, 24), color=color, **small)
                 if outcome.weights is not None:
                     _weights(axes, outcome.weights, tokens, n * wide, top)
         show_figure(figure, alt)
+
+
+def _height(mask: Tensor, outcomes: Sequence[Attended], T: int) -> int:
+    """Rows of cells that are drawn: of an error there is the mask alone."""
+    return T if mask.dim() == 4 or any(one.weights is not None for one in outcomes) else len(mask)
 
 
 def _mask(axes: Axes, mask: Tensor, x: float, y: float, T: int) -> None:

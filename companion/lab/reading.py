@@ -39,11 +39,15 @@ def _minilm() -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 @torch.no_grad()
 def minilm(
-    ids: Int[Tensor, "B T"], token_type_ids: Int[Tensor, "B T"], mask: Tensor | None = None
+    ids: Int[Tensor, "B T"],
+    token_type_ids: Int[Tensor, "B T"],
+    mask: Tensor | None = None,
+    positions: Int[Tensor, "B T"] | None = None,
 ) -> Float[Tensor, "B T 384"]:
     """The last layer of MiniLM, a BERT of six layers, with real weights; lesson 22 builds it.
 
     `mask` is handed to PyTorch's attention as it is: right or wrong, as the caller made it.
+    `positions` count from 0 at the first place, unless they are given.
     """
     settings, tensors = _minilm()
 
@@ -55,7 +59,8 @@ def minilm(
 
     tables = ("word_embeddings", "position_embeddings", "token_type_embeddings")
     words, places, types = (tensors[f"embeddings.{name}.weight"] for name in tables)
-    x = norm(words[ids] + places[: ids.shape[1]] + types[token_type_ids], "embeddings")
+    at = torch.arange(ids.shape[1]) if positions is None else positions
+    x = norm(words[ids] + places[at] + types[token_type_ids], "embeddings")
     for n in range(settings["num_hidden_layers"]):
         layer = f"encoder.layer.{n}"
         names = (f"{layer}.attention.self.{part}" for part in ("query", "key", "value"))

@@ -57,6 +57,7 @@ added_to_scores = Exercise(
             torch.float32,
         ),  # padded in front
     ),
+    axes="(B, 1, 1, T)",
     mistakes=(
         Mistake(
             "the other way round",
@@ -193,22 +194,31 @@ SPECIAL = (0, 100, 101, 102, 103)
 IGNORED = -100
 
 
-def _ids(lengths: tuple[int, ...], seed: int) -> tuple[Tensor, Tensor, tuple[int, ...]]:
-    """Ids with [CLS], [SEP], an [UNK] and padding, and chances of which many are small."""
+Ids = tuple[int, ...]
+
+
+def _ids(
+    lengths: Ids, seed: int, special: Ids = SPECIAL, ordinary: tuple[int, int] = (1000, 2000)
+) -> tuple[Tensor, Tensor, Ids]:
+    """Ids with [CLS], [SEP], an [UNK] and padding, and chances of which many are small.
+
+    `special` are those of [PAD], [UNK], [CLS], [SEP], [MASK]; others are from `ordinary`.
+    """
     generator = torch.Generator().manual_seed(seed)
     T = max(lengths)
-    ids = torch.randint(1000, 2000, (len(lengths), T), generator=generator)
+    pad, unk, cls, sep, _ = special
+    ids = torch.randint(*ordinary, (len(lengths), T), generator=generator)
     ends = torch.tensor(lengths)[:, None]
     at = torch.arange(T)
-    ids = torch.where(at == ends - 1, 102, ids)
-    ids = torch.where(at >= ends, 0, ids)
-    ids[:, 0], ids[0, 3] = 101, 100
+    ids = torch.where(at == ends - 1, sep, ids)
+    ids = torch.where(at >= ends, pad, ids)
+    ids[:, 0], ids[0, 3] = cls, unk
     chance = torch.rand(len(lengths), T, generator=generator)
     chance[:, 1::4] *= 0.15  # enough that are chosen
     for row in range(len(lengths)):
         chance[row, :5] = torch.tensor([0.01, 0.14, 0.5, 0.05, 0.13])
         chance[row, -4:] = torch.tensor([0.02, 0.9, 0.11, 0.03])
-    return ids, chance, SPECIAL
+    return ids, chance, special
 
 
 def chosen(ids: Tensor, chance: Tensor, special_ids: tuple[int, ...], p: float = 0.15) -> Tensor:
@@ -231,7 +241,11 @@ labels_to_guess = Exercise(
         _ids((20, 8, 15), 2),
         _ids((10,), 3),
         (torch.tensor([[101, 102, 0, 0]]), torch.tensor([[0.1, 0.0, 0.1, 0.5]]), SPECIAL),
+        _ids((14, 11), 4, special=(0, 1, 2, 3, 4), ordinary=(5, 40)),
+        _ids((12, 16, 9), 5, special=(50, 51, 52, 53, 54), ordinary=(0, 50)),
+        _ids((13, 17), 6, special=(3, 20, 21, 22, 37), ordinary=(0, 40)),
     ),
+    axes="(B, T)",
     mistakes=(
         Mistake(
             "special tokens counted",
@@ -245,6 +259,51 @@ labels_to_guess = Exercise(
                 lambda ids, chance, special_ids, some=some: labels(ids, chosen(ids, chance, some)),
             )
             for some in ((0,), (101, 102), (0, 101, 102), (101,), (102,), (0, 101), (0, 102))
+        ),
+        *(
+            Mistake(
+                "only some special tokens",
+                COUNTED.format("Some of special_ids are left out here, and others are not."),
+                lambda ids, chance, special_ids, some=some: labels(
+                    ids, chosen(ids, chance, tuple(special_ids[n] for n in some))
+                ),
+            )
+            for some in ((0,), (2, 3), (0, 2, 3), (2,), (3,), (0, 2), (0, 3), (-1,), (0, -1))
+        ),
+        *(
+            Mistake(
+                "one release's ids by heart",
+                "the special ids of bert-base-uncased, or the gap above them, are written into the "
+                "code. Another vocabulary has others (a small one may have 0 to 4), and there this "
+                "asks for special tokens, or never asks for ordinary ones. Which ids are special "
+                "is in the third argument.",
+                lambda ids, chance, special_ids, ordinary=ordinary: labels(
+                    ids, (chance < 0.15) & ordinary(ids)
+                ),
+            )
+            for ordinary in (
+                *(lambda ids, least=least: ids >= least for least in (1000, 999, 998, 996)),
+                *(lambda ids, least=least: ids >= least for least in (104, 103, 102, 101)),
+                *(lambda ids, least=least: ids >= least for least in (105, 106, 200, 500)),
+                lambda ids: ~torch.isin(ids, torch.tensor(SPECIAL)),
+                lambda ids: (ids > 0) & ((ids < 100) | (ids > 103)),
+                lambda ids: (ids != 0) & ((ids < 100) | (ids >= 999)),
+            )
+        ),
+        *(
+            Mistake(
+                "all ids up to a special one",
+                "this takes all ids below some special id for special ones too, or all above. They "
+                "need not stand first, nor together: look each id up in special_ids.",
+                lambda ids, chance, special_ids, ordinary=ordinary: labels(
+                    ids, (chance < 0.15) & ordinary(ids, special_ids)
+                ),
+            )
+            for ordinary in (
+                lambda ids, special: ids > max(special),
+                lambda ids, special: ids >= len(special),
+                lambda ids, special: (ids < min(special)) | (ids > max(special)),
+            )
         ),
         Mistake(
             "everything is a label",
@@ -313,6 +372,13 @@ labels_to_guess = Exercise(
             "this is what BERT reads, with [MASK] in it. Its labels are the ids that stood there.",
             lambda ids, chance, special_ids: ids.masked_fill(
                 chosen(ids, chance, special_ids), special_ids[-1]
+            ),
+        ),
+        Mistake(
+            "the input, not the labels",
+            "this is what BERT reads, with [MASK] in it. Its labels are the ids that stood there.",
+            lambda ids, chance, special_ids: ids.masked_fill(
+                chosen(ids, chance, special_ids), SPECIAL[-1]
             ),
         ),
         Mistake(
