@@ -13,7 +13,7 @@ BIN := .venv/bin
 READY := .venv/ready
 SETTINGS := .venv/share/jupyter/lab/settings
 
-.PHONY: help lab test lint lessons assets clean
+.PHONY: help lab test soak lint lessons assets clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -27,6 +27,9 @@ lab: $(READY)  ## open the course in JupyterLab
 
 test: $(READY) lint  ## lint, the package's tests, every notebook, the browser tests
 	@COMPANION_SCALE=ci $(BIN)/python -m pytest
+
+soak: $(READY)  ## the long form of the tests that kill a training run: 20 times each, some minutes
+	@COMPANION_SOAK=1 COMPANION_SCALE=ci $(BIN)/python -m pytest tests/test_pretrain.py
 
 lint: $(READY)  ## check and format, without changing anything
 	@$(BIN)/ruff check .

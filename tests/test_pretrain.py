@@ -10,6 +10,8 @@ import time
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
+from socket import socket
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -21,6 +23,8 @@ from companion.gpt import GPT, GPTConfig
 from companion.pretrain.__main__ import configured, main
 from companion.pretrain.checkpoints import Checkpoints
 from companion.pretrain.config import PRESETS, Config
+from companion.pretrain.curves import curves
+from companion.pretrain.curves import main as curves_main
 from companion.pretrain.encodings import Encoding
 from companion.pretrain.hellaswag import items_in, score
 from companion.pretrain.loader import ShardLoader
@@ -197,6 +201,22 @@ def test_preparing_by_two_processes_gives_the_same_shards(tmp_path):
     assert len(files[0]) > 3
 
 
+def test_a_hugging_face_dataset_is_read_row_by_row(tmp_path):
+    """By the library that reads those on the hub, here from a folder in the same form."""
+    folder = tmp_path / "set"
+    folder.mkdir()
+    rows = "".join(json.dumps({"text": f"text {n}", "id": n}) + "\n" for n in range(9))
+    (folder / "train.jsonl").write_text(rows)
+    options = Prepare(f"hf:{folder}", tmp_path / "out", "bytes", val_share=0.0, processes=1)
+    prepare(options)
+    [shard] = shards_in(options.out, "train")
+    assert bytes(shard.ids.astype("u1")) == b"".join(b"text %d" % n for n in range(9))
+    with pytest.raises(ValueError, match=r"no column 'body'; it has text, id"):
+        prepare(replace(options, out=tmp_path / "body", column="body"))
+    with pytest.raises(ValueError, match="streamed"):
+        prepare(replace(options, out=tmp_path / "chars", encoding="chars"))
+
+
 def test_other_options_do_not_go_on_in_the_same_folder(tmp_path):
     (tmp_path / "a.txt").write_text(TEXT)
     options = Prepare(str(tmp_path / "a.txt"), tmp_path / "out", "bytes", processes=1)
@@ -339,6 +359,58 @@ def test_a_disk_that_is_full_leaves_the_last_checkpoint_whole(
     assert not list((out / "checkpoints").glob(".saving-*"))
 
 
+def _as_nobody(config, said):
+    """Run as a user who may not write there, whoever runs the tests."""
+    if os.geteuid() == 0:
+        os.setuid(65534)
+    torch.set_num_threads(1)
+    try:
+        run(config)
+    except OSError as error:
+        said.put(f"{type(error).__name__}: {error}")
+
+
+def test_a_folder_that_cannot_be_written_is_named_and_the_checkpoint_stays(never_stopped, data):
+    with TemporaryDirectory() as folder:
+        place = Path(folder)
+        out, shards = place / "run", place / "data"
+        subprocess.run(["cp", "-r", str(never_stopped[0]), str(out)], check=True)
+        subprocess.run(["cp", "-r", str(data), str(shards)], check=True)
+        subprocess.run(["rm", "-r", str(out / "checkpoints/step_00000012")], check=True)
+        before = bits(out)
+        subprocess.run(["chmod", "-R", "a+rX,a-w", folder], check=True)
+        try:
+            context = get_context("fork")
+            said = context.Queue()
+            process = context.Process(target=_as_nobody, args=(small(shards, out), said))
+            process.start()
+            error = said.get(timeout=60)
+            process.join()
+            assert "PermissionError" in error
+            assert str(out) in error
+            assert bits(out) == before
+        finally:
+            subprocess.run(["chmod", "-R", "u+w", folder], check=True)
+
+
+def test_a_run_that_is_over_says_so_and_changes_nothing(never_stopped, data, capsys):
+    before = bits(never_stopped[0])
+    assert run(small(data, never_stopped[0])) is None
+    assert "nothing is left to do" in capsys.readouterr().out
+    assert bits(never_stopped[0]) == before
+
+
+def test_curves_are_drawn_of_what_a_run_wrote(never_stopped, tmp_path, capsys):
+    out, loss = never_stopped
+    measured = curves(out)
+    assert measured["loss"][:, 0].tolist() == list(range(1, 13))
+    assert measured["val_loss"][-1].tolist() == [12, loss]
+    assert curves_main([str(out), "--out", str(tmp_path / "curves.png")]) == 0
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert curves_main([str(tmp_path), "--out", str(tmp_path / "none.png")]) == 1
+    assert "metrics.jsonl" in capsys.readouterr().err
+
+
 def test_missing_shards_and_folders_end_with_one_line(tmp_path, capsys):
     assert main(["--data", str(tmp_path / "none"), "--source", ""]) == 1
     said = capsys.readouterr().err
@@ -384,6 +456,52 @@ def test_two_processes_end_where_one_does_for_the_same_tokens(data, tmp_path):
         for c in (config, one)
     ]
     torch.testing.assert_close(*map(torch.tensor, losses), atol=1e-5, rtol=1e-5)
+
+
+def _one_of_two(config, rank, port):
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2}
+    place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in place.items()})
+    _quietly(config)
+
+
+def _both(context, config):
+    with socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    pair = [context.Process(target=_one_of_two, args=(config, rank, port)) for rank in range(2)]
+    for process in pair:
+        process.start()
+    return pair
+
+
+def test_two_processes_killed_at_random_moments_end_in_the_same_bits(data, tmp_path):
+    """One SIGKILL each, the second process a little after the first."""
+    context, kills = get_context("forkserver"), 20 if SOAK else 2
+    context.set_forkserver_preload(["companion.pretrain.loop"])
+    config = small(data, tmp_path / "stopped", save_every=1)
+    whole = replace(config, out=tmp_path / "whole")
+    start = time.perf_counter()
+    for process in _both(context, whole):
+        process.join(120)
+        assert process.exitcode == 0
+    seconds, moments, killed = time.perf_counter() - start, random.Random(1), 0
+    while killed < kills:
+        pair = _both(context, config)
+        first = moments.randrange(2)
+        pair[first].join(moments.uniform(0.3, 1.0) * seconds)
+        was_running = pair[first].exitcode is None
+        for process in (pair[first], pair[1 - first]):
+            process.kill()
+            process.join()
+            time.sleep(moments.uniform(0, 0.02))
+        killed += was_running
+        if not was_running and killed < kills:
+            subprocess.run(["rm", "-r", str(config.out)], check=True)
+    for process in _both(context, config):
+        process.join(120)
+        assert process.exitcode == 0
+    assert bits(config.out)[0] == bits(whole.out)[0]
 
 
 def test_a_process_that_dies_ends_the_run_with_its_traceback(data, tmp_path):

@@ -87,6 +87,10 @@ class Run:
     def train(self) -> float | None:
         """The steps that are left. See `run`."""
         config, val_loss = self.config, None
+        if self.step >= config.steps and self.rank.first:
+            print(
+                f"{self.checkpoints.path(self.step)} is the end of this run: nothing is left to do"
+            )
         watch = Watch(config.out, steps=config.steps, start=self.step, speaks=self.rank.first)
         flops = flops_per_token(self.model, config.block_size)
         peak = self._peak()

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cache
 from itertools import chain, islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -41,7 +42,8 @@ class Prepare:
     out: Path
     """The folder that the shards go to."""
     encoding: str = "gpt2"
-    """gpt2, bytes, chars, or the path of a tokenizer that BPETokenizer saved."""
+    """gpt2, bytes, chars, learn:SIZE (a BPETokenizer of so many tokens, learned from the text), or
+    the path of a tokenizer that BPETokenizer saved."""
     shard_tokens: int = 100_000_000
     """A shard is written when it has so many tokens, at a document's end."""
     val_share: float = 0.01
@@ -79,7 +81,13 @@ def documents_of(source: str, *, column: str = "text") -> Iterator[str]:
     elif os.sep in source or "." in source:
         raise FileNotFoundError(f"there is no file or folder {source}")
     else:
-        yield assets.text(source)
+        yield _named(source)
+
+
+@cache
+def _named(name: str) -> str:
+    """One of the course's texts; read, and announced, once."""
+    return assets.text(name)
 
 
 def _dataset(name: str, column: str) -> Iterator[str]:
@@ -218,6 +226,11 @@ def _encoding(options: Prepare) -> Encoding:
         return Encoding.load(options.out)
     text = None
     if options.encoding == "chars" or options.encoding.startswith("learn:"):
+        if options.source.startswith("hf:"):
+            raise ValueError(
+                f"{options.encoding} reads the whole text first, and {options.source} is streamed; "
+                "save a tokenizer that learned from a part of it, and give its path"
+            )
         text = "".join(documents_of(options.source, column=options.column))
     return Encoding.named(options.encoding, text)
 
