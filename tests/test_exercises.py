@@ -91,6 +91,50 @@ def loop_logits(logits, ids):
     return total / (ids.shape[0] * (ids.shape[1] - 1))
 
 
+def stop_by_places(evaluated, patience):
+    best = None
+    for n, (_, _, val) in enumerate(evaluated):
+        if val == val and (best is None or val < evaluated[best][2]):
+            best = n
+        if n - (-1 if best is None else best) >= patience:
+            break
+    return [evaluated[best or 0][0], evaluated[n][0]]
+
+
+def stop_by_recursion(evaluated, patience, keep=None, lowest=float("inf"), left=None):
+    left = patience if left is None else left
+    keep = evaluated[0][0] if keep is None else keep
+    (step, _, val), rest = evaluated[0], evaluated[1:]
+    if val < lowest:
+        keep, lowest, left = step, val, patience
+    else:
+        left -= 1
+    if not rest or not left:
+        return keep, step
+    return stop_by_recursion(rest, patience, keep, lowest, left)
+
+
+def stop_by_slices(evaluated, patience):
+    vals = [np.inf if np.isnan(val) else val for _, _, val in evaluated]
+    for end in range(1, len(vals) + 1):
+        best = vals[:end].index(min(vals[:end]))
+        misses = end - 1 - best if vals[best] < np.inf else end
+        if misses >= patience:
+            break
+    return evaluated[best][0], evaluated[end - 1][0]
+
+
+def stop_in_numpy(evaluated, patience):
+    steps = np.array([step for step, _, _ in evaluated])
+    vals = np.nan_to_num(np.array([val for _, _, val in evaluated]), nan=np.inf)
+    before = np.concatenate([[np.inf], np.minimum.accumulate(vals)[:-1]])
+    places = np.arange(len(vals))
+    last = np.maximum.accumulate(np.where(vals < before, places, -1))
+    over = np.flatnonzero(places - last >= patience)
+    end = over[0] if len(over) else len(vals) - 1
+    return steps[max(last[end], 0)], steps[end]
+
+
 def batch_row_by_row(tokens, B, T, step):
     whole = (len(tokens) - 1) // (B * T)
     starts = [(step % whole * B + b) * T for b in range(B)]
@@ -633,6 +677,7 @@ RIGHT_IN_OTHER_WORDS = {
         batch_row_by_row,
         lambda *probe: tuple(x.numpy() for x in batch_row_by_row(*probe)),
     ],
+    "stop_at": [stop_by_places, stop_by_recursion, stop_by_slices, stop_in_numpy],
     "added_to_scores": [
         lambda seen, dtype: (1.0 - seen[:, None, None, :].to(dtype)) * torch.finfo(dtype).min,
         lambda seen, dtype: torch.where(

@@ -17,6 +17,7 @@ from companion.lab.bank import (
     lesson_12,
     lesson_13,
     lesson_14,
+    lesson_15,
     lesson_21,
     lesson_22,
 )
@@ -37,6 +38,7 @@ check = SimpleNamespace(
     one_table=lesson_12.one_table,
     token_probabilities=lesson_13.token_probabilities,
     batch_of_a_text=lesson_14.batch_of_a_text,
+    stop_at=lesson_15.stop_at,
     added_to_scores=lesson_21.added_to_scores,
     labels_to_guess=lesson_21.labels_to_guess,
     bert_layer=lesson_22.bert_layer,

@@ -1,0 +1,380 @@
+"""Lesson 15: early stopping, from a run's estimates: which weights to keep, and when to end it."""
+
+from collections.abc import Callable
+from math import inf, isnan
+
+from companion.lab.exercise import Exercise, Mistake
+
+Evaluated = list[tuple[int, float, float]]
+NAN = float("nan")
+
+
+def stopping(
+    *,
+    better: Callable[[float, float], bool] = lambda value, best: value < best,
+    value: Callable[[float, float], float] = lambda train, val: val,
+    enough: Callable[[int, int], bool] = lambda misses, patience: misses >= patience,
+    reset: bool = True,
+    returned: Callable[[int, int], object] = lambda kept, stopped: (kept, stopped),
+    first: float = inf,
+) -> Callable[[Evaluated, int], object]:
+    """The rule, or one with a part of it exchanged."""
+
+    def answer(evaluated: Evaluated, patience: int) -> object:
+        best, kept, misses = first, evaluated[0][0], 0
+        for step, train, val in evaluated:
+            seen = value(train, val)
+            if better(seen, best):
+                best, kept = seen, step
+                misses = 0 if reset else misses
+            else:
+                misses += 1
+            if enough(misses, patience):
+                break
+        return returned(kept, step)
+
+    return answer
+
+
+reference = stopping()
+
+
+def from_the_first(evaluated: Evaluated, patience: int) -> tuple[int, int]:
+    """The first estimate is the lowest to begin with, even where it is no number."""
+    (kept, _, best), misses = evaluated[0], 0
+    for step, _, val in evaluated[1:]:
+        if val < best:
+            best, kept, misses = val, step, 0
+        else:
+            misses += 1
+        if misses >= patience:
+            return kept, step
+    return kept, evaluated[-1][0]
+
+
+def begun_with_the_first(evaluated: Evaluated, patience: int) -> tuple[int, int]:
+    """As `from_the_first`, and the first estimate, which is not lower than itself, is a miss."""
+    return stopping(first=evaluated[0][2])(evaluated, patience)
+
+
+def strict_rises(evaluated: Evaluated, patience: int) -> tuple[int, int]:
+    best, kept, rises, before = inf, evaluated[0][0], 0, inf
+    for step, _, val in evaluated:
+        if val < best:
+            best, kept = val, step
+        rises = rises + 1 if val > before else 0
+        before = val
+        if rises >= patience:
+            break
+    return kept, step
+
+
+def counts_the_lowest(evaluated: Evaluated, patience: int) -> tuple[int, int]:
+    """The count begins again at a new lowest, and that estimate is counted at once."""
+    best, kept, count = inf, evaluated[0][0], 0
+    for step, _, val in evaluated:
+        if val < best:
+            best, kept, count = val, step, 0
+        count += 1
+        if count >= patience:
+            break
+    return kept, step
+
+
+def lowest_of_all(evaluated: Evaluated, patience: int) -> tuple[int, int]:
+    numbers = [row for row in evaluated if not isnan(row[2])]
+    return min(numbers, key=lambda row: row[2])[0], evaluated[-1][0]
+
+
+def lowest_of_all_in_time(evaluated: Evaluated, patience: int) -> tuple[int, int]:
+    return lowest_of_all(evaluated, patience)[0], reference(evaluated, patience)[1]
+
+
+def rises_in_a_row(evaluated: Evaluated, patience: int) -> tuple[int, int]:
+    best, kept, rises, before = inf, evaluated[0][0], 0, inf
+    for step, _, val in evaluated:
+        if val < best:
+            best, kept = val, step
+        rises = 0 if val < before else rises + 1
+        before = val
+        if rises >= patience:
+            break
+    return kept, step
+
+
+def resets_on_equal(evaluated: Evaluated, patience: int) -> tuple[int, int]:
+    best, kept, misses = inf, evaluated[0][0], 0
+    for step, _, val in evaluated:
+        if val < best:
+            best, kept, misses = val, step, 0
+        elif val == best:
+            misses = 0
+        else:
+            misses += 1
+        if misses >= patience:
+            break
+    return kept, step
+
+
+def passes_over_nan(evaluated: Evaluated, patience: int) -> tuple[int, int]:
+    return reference([row for row in evaluated if not isnan(row[2])], patience)
+
+
+def stops_at_nan(evaluated: Evaluated, patience: int) -> tuple[int, int]:
+    for n, row in enumerate(evaluated):
+        if isnan(row[2]):
+            return reference(evaluated[: n + 1], patience)
+    return reference(evaluated, patience)
+
+
+def in_steps(evaluated: Evaluated, patience: int) -> tuple[int, int]:
+    best, kept = inf, evaluated[0][0]
+    for step, _, val in evaluated:
+        if val < best:
+            best, kept = val, step
+        elif step - kept >= patience:
+            break
+    return kept, step
+
+
+def as_places(evaluated: Evaluated, patience: int) -> tuple[int, int]:
+    steps = [step for step, _, _ in evaluated]
+    kept, stopped = reference(evaluated, patience)
+    return steps.index(kept), steps.index(stopped)
+
+
+def as_loss(evaluated: Evaluated, patience: int) -> tuple[float, int]:
+    kept, stopped = reference(evaluated, patience)
+    return next(val for step, _, val in evaluated if step == kept), stopped
+
+
+def stopped_late(evaluated: Evaluated, patience: int) -> tuple[int, int]:
+    steps = [step for step, _, _ in evaluated]
+    kept, stopped = reference(evaluated, patience)
+    return kept, steps[min(steps.index(stopped) + 1, len(steps) - 1)]
+
+
+def the_one_before(evaluated: Evaluated, patience: int) -> tuple[int, int]:
+    """It looks before it counts the estimate: the stop is seen, and the step before returned."""
+    steps = [step for step, _, _ in evaluated]
+    kept, stopped = reference(evaluated, patience)
+    at = steps.index(stopped)
+    ended = evaluated[at:][1:] or _patience_ran_out(evaluated, patience)
+    return kept, steps[at - 1] if ended and at else stopped
+
+
+def _patience_ran_out(evaluated: Evaluated, patience: int) -> bool:
+    return reference([*evaluated, (-1, 0.0, -inf)], patience)[1] != -1
+
+
+def no_end(evaluated: Evaluated, patience: int) -> tuple[int, int | None]:
+    kept, stopped = reference(evaluated, patience)
+    return kept, stopped if _patience_ran_out(evaluated, patience) else None
+
+
+def since_patience_ago(evaluated: Evaluated, patience: int) -> tuple[int, int]:
+    best, kept = inf, evaluated[0][0]
+    for n, (step, _, val) in enumerate(evaluated):
+        if val < best:
+            best, kept = val, step
+        if n >= patience and not val < evaluated[n - patience][2]:
+            break
+    return kept, step
+
+
+def _run(vals: list[float], *, every: int = 100, start: int = 0) -> Evaluated:
+    """Estimates with these held-out losses; the training loss falls all the way."""
+    return [(start + n * every, round(3.0 * 0.8**n, 4), float(val)) for n, val in enumerate(vals)]
+
+
+PROBES = (
+    (_run([4.6, 2.1, 1.8, 1.7, 1.9, 1.75, 2.0, 2.2, 2.4]), 3),
+    (_run([4.6, 2.2, 2.3, 2.1, 2.2, 2.0, 2.1, 2.3, 1.9, 2.5]), 2),
+    (_run([4.6, 2.5, 2.2, 2.4, 2.6, 2.7, 2.0, 1.8, 2.1]), 3),  # lower again, after the stop
+    (_run([3.0, 2.0, 2.0, 1.5, 1.5, 1.5, 1.6, 1.7, 1.4], every=50), 3),
+    (_run([3.0, 2.5, NAN, 2.4, 2.6, 2.7, 2.8, 2.9]), 3),
+    (_run([NAN, 3.0, 2.5, 2.6, 2.4, 2.5, 2.6, 2.7]), 2),
+    (_run([3.0, 2.0, NAN, NAN, 1.9, 1.8]), 2),
+    (_run([3.0, 2.0, NAN, 2.5, 2.6, 2.7]), 3),
+    (_run([4.0, 3.0, 2.5, 2.2, 2.1]), 2),  # it ends while it gets better
+    (_run([4.0, 3.0, 3.1, 3.2, 3.3], every=1, start=7), 5),  # and before patience is at its end
+    (_run([4.0, 3.0, 3.1, 3.05, 2.9, 2.8], every=10), 1),
+    (_run([2.0, 2.5, 2.4, 2.3, 2.2, 2.1, 1.0], every=20), 4),  # falling, and never a new lowest
+    (_run([2.0], start=40), 2),
+)
+
+COUNT = (
+    "On paper: held-out losses of 3, 2, 2.2, 2.1, 1.9 and a patience of 2. Under each write how many "
+    "estimates in a row have by then brought no new lowest. At which of them does it end?"
+)
+NUMBERS = (
+    "the loss of an estimate was NaN, which is no number. It is not lower than anything, and "
+    "nothing is lower than it. "
+)
+EQUAL = (
+    "an estimate that only equals the lowest was taken for progress. A new lowest is lower than "
+    "all before it."
+)
+
+stop_at = Exercise(
+    reference=reference,
+    probes=PROBES,
+    mistakes=(
+        Mistake(
+            "the last weights",
+            "the run ends where it should, but the weights of its end are kept. Those were on the "
+            "way up already: which estimate was the best that it had seen?",
+            stopping(returned=lambda kept, stopped: (stopped, stopped)),
+        ),
+        Mistake(
+            "judged by the training loss",
+            "the run never ends early, and its last weights are kept: that is what the training "
+            "loss asks for, which falls all the way. Which of the two losses can turn?",
+            stopping(value=lambda train, val: train),
+        ),
+        Mistake(
+            "judged by the gap",
+            "the smallest distance between the two losses was kept. It is smallest when nothing "
+            "has been learned. What should be small?",
+            stopping(value=lambda train, val: val - train),
+        ),
+        Mistake(
+            "misses counted since the start",
+            "the estimates without a new lowest were added up over the whole run. Patience is "
+            "about those in a row: what does a new lowest do to the count?",
+            stopping(reset=False),
+        ),
+        Mistake(
+            "compared with the estimate before",
+            "a loss that falls, but is still above the lowest, was taken for progress. With what "
+            "should each estimate be compared?",
+            rises_in_a_row,
+        ),
+        Mistake(
+            "compared with the estimate before",
+            "rises from one estimate to the next were counted. A loss that falls again, but not "
+            "below the lowest, is no progress: with what should each estimate be compared?",
+            strict_rises,
+        ),
+        Mistake(
+            "compared with the estimate that many before",
+            "each estimate was compared with one other, and not with the lowest of all so far. A "
+            "single bad one then decides when to end.",
+            since_patience_ago,
+        ),
+        Mistake(
+            "one estimate too late",
+            "the run ends one estimate after it should. " + COUNT,
+            stopping(enough=lambda misses, patience: misses > patience),
+        ),
+        Mistake(
+            "one estimate too late",
+            "the run ends one estimate after it should. " + COUNT,
+            stopped_late,
+        ),
+        Mistake(
+            "one estimate too early",
+            "the run ends one estimate before it should. " + COUNT,
+            stopping(enough=lambda misses, patience: misses and misses >= patience - 1),
+        ),
+        Mistake(
+            "one estimate too early",
+            "a new lowest was itself counted as an estimate without one. " + COUNT,
+            counts_the_lowest,
+        ),
+        Mistake(
+            "the estimate before the stop",
+            "the second number is the estimate before the one that used up the patience. The run "
+            "had to get there to know.",
+            the_one_before,
+        ),
+        Mistake(
+            "no patience",
+            "the run ends at the first estimate that is no new lowest. One estimate may be high by "
+            "chance; how many in a row should it take?",
+            stopping(enough=lambda misses, patience: misses >= 1),
+        ),
+        Mistake(
+            "patience counted in steps",
+            "patience was compared with a number of training steps. It is a number of estimates, "
+            "however many steps lie between two.",
+            in_steps,
+        ),
+        Mistake("an equal is progress", EQUAL, stopping(better=lambda val, best: val <= best)),
+        Mistake("an equal is progress", EQUAL, resets_on_equal),
+        Mistake(
+            "NaN kept as the lowest",
+            NUMBERS + "So asking whether a loss is not higher lets it in. Ask the other way round.",
+            stopping(better=lambda val, best: not val >= best),
+        ),
+        Mistake(
+            "begun with a NaN",
+            NUMBERS + "Where the first is one, and is taken for the lowest, it stays the lowest. "
+            "With what can the lowest begin, so that every number is lower?",
+            from_the_first,
+        ),
+        Mistake(
+            "begun with the first estimate",
+            "the first estimate was taken for the lowest before it was looked at, and so it brings "
+            "no new lowest itself; and where it is NaN, nothing is lower. With what can the lowest "
+            "begin, so that every number is lower?",
+            begun_with_the_first,
+        ),
+        Mistake(
+            "NaN passed over",
+            NUMBERS + "It is an estimate all the same, and brings no new lowest: it counts.",
+            passes_over_nan,
+        ),
+        Mistake(
+            "ended by a NaN",
+            NUMBERS + "One of them does not end the run: it is one estimate without a new lowest.",
+            stops_at_nan,
+        ),
+        Mistake(
+            "the lowest of the whole run",
+            "the lowest of all estimates was kept, and the run went to its end. Early stopping is "
+            "decided on the way, when what comes later is not known.",
+            lowest_of_all,
+        ),
+        Mistake(
+            "the lowest, though it came after the stop",
+            "the run ends where it should, and weights are kept that it would have had later. "
+            "Which estimates have been made by then?",
+            lowest_of_all_in_time,
+        ),
+        Mistake(
+            "the highest",
+            "a new highest was taken for progress. Is a high loss good?",
+            stopping(better=lambda val, best: val > best, first=-inf),
+        ),
+        Mistake(
+            "places instead of steps",
+            "these are places in the list, counted from 0. Each estimate says which step it was "
+            "made at.",
+            as_places,
+        ),
+        Mistake(
+            "a loss instead of a step",
+            "the first number is the lowest loss. Weights are found again by the step that they "
+            "were saved at.",
+            as_loss,
+        ),
+        Mistake(
+            "one number of two",
+            "only the step to keep was returned. Two are asked for: that one, and the one at which "
+            "the run ends.",
+            stopping(returned=lambda kept, stopped: kept),
+        ),
+        Mistake(
+            "the other way round",
+            "the step to keep comes first, and the one at which the run ends comes second.",
+            stopping(returned=lambda kept, stopped: (stopped, kept)),
+        ),
+        Mistake(
+            "a run that is over before the patience is",
+            "where the estimates end first, nothing was returned for the end of the run. It ends "
+            "with its last estimate.",
+            no_end,
+        ),
+    ),
+)
