@@ -204,8 +204,8 @@ PROBES = (
 )
 
 COUNT = (
-    "On paper: held-out losses of 3, 2, 2.2, 2.1, 1.9 and a patience of 2. Under each write how many "
-    "estimates in a row have by then brought no new lowest. At which of them does it end?"
+    "On paper: held-out losses of 3, 2, 2.2, 2.1, 1.9 and a patience of 2. Under each write how "
+    "many estimates in a row have by then brought no new lowest. At which of them does it end?"
 )
 NUMBERS = (
     "the loss of an estimate was NaN, which is no number. It is not lower than anything, and "
