@@ -83,9 +83,9 @@ def breaks_where_large(got: Any, want: Tensor, logits: Tensor, t: float, k: int)
     """Right for small logits, and no number for large ones."""
     if not isinstance(got, Tensor) or got.shape != want.shape:
         return False
-    if (logits / t).abs().max() < EXP_IS_SAFE:
-        return torch.allclose(got.to(want), want, atol=1e-4)
-    return not got.isfinite().all()
+    right = torch.allclose(got.to(want), want, atol=1e-4)
+    large = (logits / t).abs().max() >= EXP_IS_SAFE
+    return right or bool(large and not got.isfinite().all())
 
 
 def is_a_token(got: Any, want: Tensor, logits: Tensor, t: float, k: int) -> bool:
@@ -289,6 +289,32 @@ token_probabilities = Exercise(
             "this is a token already: somebody else draws. Return the chances that it is drawn by.",
             lambda logits, t, k: logits[:, -1].argmax(-1, keepdim=True),
             is_a_token,
+        ),
+        Mistake(
+            "neither temperature nor top-k",
+            "these are the model's own chances, at the right place. Neither of the two knobs was "
+            "turned yet.",
+            at_the_end(lambda logits, t, k: logits.softmax(-1)),
+        ),
+        Mistake(
+            "a logit of -100 for a token that is out",
+            "it is right while all logits are near 0. Beside logits of -300, -100 is likely. "
+            "Which number lies below every logit?",
+            at_the_end(
+                lambda logits, t, k: (logits / t).masked_fill(~kept(logits, k), -100).softmax(-1)
+            ),
+        ),
+        Mistake(
+            "cut off at k columns",
+            "these are the chances of the tokens with the k smallest ids, and the rest was cut "
+            "off. Which k should take part? And those that are out keep their columns, with 0.",
+            at_the_end(lambda logits, t, k: (logits / t)[..., :k].softmax(-1)),
+        ),
+        Mistake(
+            "values and places",
+            "this is what topk returns, values and places. It says who takes part; what is wanted "
+            "is a row of V chances for each text.",
+            at_the_end(lambda logits, t, k: (logits / t).topk(k)),
         ),
     ),
 )
