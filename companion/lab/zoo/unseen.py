@@ -1,0 +1,57 @@
+"""Typed wrong, and yet a language model like any other: a doctor has nothing to hold against it."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from companion.lab.zoo.attentions import ByHand
+from companion.lab.zoo.case import Case, gpt, part
+from companion.mlp import MLP
+
+
+class Unscaled(ByHand):
+    def scores(self, q, k):
+        return q @ k.mT  # / sqrt(q.shape[-1])
+
+
+class NotTaught(ByHand):
+    @torch.no_grad()  # left from a look at the weights
+    def weights(self, scores, mask):
+        return super().weights(scores, mask)
+
+
+class Straight(MLP):
+    def forward(self, x):
+        return self.c_proj(self.c_fc(x))  # F.gelu between them
+
+
+def reshaped(logits, targets):
+    B, T, V = logits.shape
+    return F.cross_entropy(logits.reshape(B, V, T), targets)  # logits.transpose(1, 2)
+
+
+def no_activation(vocab):
+    model = gpt(vocab)
+    for block in model.h:
+        block.mlp.__class__ = Straight
+    return model
+
+
+def one_block(vocab):
+    model = gpt(vocab)
+    model.h = nn.ModuleList([model.h[0]] * len(model.h))  # a new Block for each
+    return model
+
+
+CASES = [
+    Case("scores not scaled", "without / sqrt(head size)", "", part(attention=Unscaled)),
+    Case(
+        "attention under no_grad",
+        "@torch.no_grad(), left from a look at the weights",
+        "",
+        part(attention=NotTaught),
+    ),
+    Case("view for transpose", "logits.view(B, V, T), for transpose", "", gpt, loss=reshaped),
+    Case("no activation", "an MLP without GELU", "", no_activation),
+    Case("one block four times", "[Block(config)] * n_layer", "", one_block),
+]
