@@ -18,7 +18,7 @@ from companion.optim import configure_optimizer
 from companion.probing import evaluating
 
 WIDTH, HEADS, LAYERS, BLOCK_SIZE = 64, 4, 4, 32
-ROWS = 16  # of a batch
+ROWS = 8  # of a batch
 
 Batch = tuple[Tensor, Tensor]  # ids and targets, (B, T) each
 
@@ -57,7 +57,7 @@ class Case:
             return self.make(vocab)
 
     def batch(self, text: Corpus, order: torch.Generator) -> Batch:
-        """16 rows of 32 characters, from random places of the text, and their targets."""
+        """8 rows of 32 characters, from random places of the text, and their targets."""
         return self.targets(window(text.train, ROWS, order))
 
     def train(self, model: nn.Module, text: Corpus, *, steps: int, seed: int) -> list[float]:
