@@ -200,7 +200,7 @@ def loud_start(vocab):
     model = gpt(vocab)
     for parameter in model.parameters():
         if parameter.dim() == 2:
-            nn.init.normal_(parameter)  # std=0.02
+            nn.init.normal_(parameter, std=0.2)  # 0.02
     return model
 
 
@@ -294,7 +294,7 @@ CASES = [
         part(norm=NormOverTime),
     ),
     Case("residual twice", "x + attention + x", "residual-growth", part(block=Doubled)),
-    Case("weights of std 1", "normal_() without std=0.02", START, loud_start),
+    Case("weights ten times too large", "std=0.2 for 0.02", START, loud_start),
     Case("PyTorch's own start", "no init: a table of std 1, tied to the head", START, torchs_start),
     Case(
         "softmax in forward",
