@@ -7,6 +7,7 @@ from companion.lab.mapping import draw_map, maps
 from companion.lab.masking import Attended, attended, mask_chart, pair_map
 from companion.lab.memory import draw_memory, memory
 from companion.lab.overlap import overlap_rule
+from companion.lab.multiples import multiples
 from companion.lab.plots import bars, draw_bars, grid, panels, plot
 from companion.lab.progress import progress
 from companion.lab.reading import documents, minilm, wordpiece
@@ -44,6 +45,7 @@ __all__ = [
     "memory",
     "minilm",
     "overlap_rule",
+    "multiples",
     "pair_map",
     "panels",
     "plot",

@@ -51,11 +51,6 @@ class MaskAfter(ByHand):
         return scores.softmax(dim=-1) * mask  # masked before the softmax
 
 
-class MaskAdded(ByHand):
-    def weights(self, scores, mask):
-        return (scores + mask).softmax(dim=-1)  # 0 and 1, for -inf and 0
-
-
 class ItselfAlone(ByHand):
     def weights(self, scores, mask):
         return super().weights(scores, mask & mask.mT)  # mask
@@ -115,12 +110,6 @@ class HeadsByView(Split):
         return x.reshape(B, self.n_head, T, C // self.n_head)
 
 
-class MergedByView(Split):
-    def merge(self, y):
-        B, nh, T, hs = y.shape  # .transpose(1, 2)
-        return y.reshape(B, T, nh * hs)
-
-
 class RowsByView(Split):
     def split(self, x):
         B, T, C = x.shape  # .view(B, T, nh, hs).permute(2, 0, 1, 3)
@@ -166,12 +155,6 @@ CASES = [
         part(attention=MaskAfter),
     ),
     Case(
-        "mask of 0 and 1 added",
-        "scores + mask, where the mask should hold 0 and -inf",
-        FUTURE,
-        part(attention=MaskAdded),
-    ),
-    Case(
         "mask without itself",
         "tril(diagonal=-1), filled with -1e9: the first token, left with none, sees all",
         FUTURE,
@@ -182,12 +165,6 @@ CASES = [
         "view(B, nh, T, hs) for view(B, T, nh, hs).transpose(1, 2)",
         FUTURE,
         part(attention=HeadsByView),
-    ),
-    Case(
-        "heads merged by view",
-        "the transpose left out before the heads are put side by side",
-        FUTURE,
-        part(attention=MergedByView),
     ),
     Case(
         "rows mixed by view",

@@ -17,7 +17,7 @@ from companion.loss import next_token_loss
 from companion.optim import configure_optimizer
 from companion.probing import evaluating
 
-WIDTH, HEADS, LAYERS, BLOCK_SIZE = 64, 4, 4, 32
+WIDTH, HEADS, LAYERS, BLOCK_SIZE = 64, 4, 2, 32
 ROWS = 8  # of a batch
 
 Batch = tuple[Tensor, Tensor]  # ids and targets, (B, T) each
@@ -35,8 +35,8 @@ default_optimizer = partial(configure_optimizer, lr=1e-3, weight_decay=0.1, fuse
 class Case:
     """A language model and its owner's training, with one thing typed wrong, or nothing.
 
-    `wrong` says what; `finding` is what the doctor calls it within `budget`, "" where it says
-    nothing. `make(vocab)` makes the model; `loss(logits, targets)`, `targets(window)` and
+    `wrong` says what; `finding` is what the doctor calls it, "" where it says nothing.
+    `make(vocab)` makes the model; `loss(logits, targets)`, `targets(window)` and
     `optimizer(model)` are its owner's.
     """
 
@@ -48,7 +48,6 @@ class Case:
     targets: Callable[[Tensor], Batch] = shifted
     optimizer: Callable[[nn.Module], torch.optim.Optimizer] = default_optimizer
     block_size: int = BLOCK_SIZE
-    budget: str = "quick"
 
     def model(self, vocab: int, seed: int) -> nn.Module:
         """The model of a seed; models whose layers have the same shapes start alike."""
@@ -85,7 +84,6 @@ class Case:
             block_size=self.block_size,
             loss_fn=self.loss,
             optimizer=self.optimizer(model),
-            budget=self.budget,
         )
 
     @torch.no_grad()
@@ -98,7 +96,7 @@ class Case:
         return sum(losses) / batches
 
     @torch.no_grad()
-    def alone(self, model: nn.Module, text: Corpus, texts: int = 400) -> float:
+    def alone(self, model: nn.Module, text: Corpus, texts: int = 200) -> float:
         """The loss of one character, the next of a held-out text that the model reads alone.
 
         Nothing later is there, nor any other row: the loss that counts in writing.
@@ -132,19 +130,20 @@ def gpt(
     block_size: int = BLOCK_SIZE,
     dropout: float = 0.0,
     tied: bool = True,
+    layers: int = LAYERS,
 ) -> GPT:
-    """A small GPT, 4 layers of 64 channels, some part of it replaced, as GPT-2 starts."""
-    config = GPTConfig(vocab, block_size, LAYERS, HEADS, WIDTH, dropout, tied=tied)
+    """A small GPT, 2 layers of 64 channels, some part of it replaced, as GPT-2 starts."""
+    config = GPTConfig(vocab, block_size, layers, HEADS, WIDTH, dropout, tied=tied)
     chance = torch.get_rng_state()
     net = model(config)
-    for n in range(LAYERS) if block else ():
+    for n in range(layers) if block else ():
         net.h[n] = block(config)
     for one in net.h if attention else ():
         one.attn = attention(WIDTH, HEADS, block_size)
     for one in net.h if norm else ():
         one.ln_1, one.ln_2 = norm(WIDTH), norm(WIDTH)
     torch.set_rng_state(chance)  # what was replaced took its share of chance; start anew
-    init_gpt2_(net, LAYERS)
+    init_gpt2_(net, layers)
     return net
 
 

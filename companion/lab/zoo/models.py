@@ -37,11 +37,6 @@ class FromTheEnd(Model):
         return self.wte(ids) + self.wpe(torch.arange(T - 1, -1, -1))  # torch.arange(T)
 
 
-class WholeTable(Model):
-    def embed(self, ids):
-        return self.wte(ids) + self.wpe.weight  # [:T]
-
-
 class LastBlockIdle(Model):
     def hidden(self, ids, cache=None):
         x = self.embed(ids)
@@ -114,12 +109,6 @@ class NormOverTime(nn.LayerNorm):
     def forward(self, x):
         y = F.layer_norm(x, x.shape[1:])  # x.shape[-1:]
         return y * self.weight + self.bias
-
-
-class NoResidual(Block):
-    def forward(self, x, cache=None):
-        x = self.attn(self.ln_1(x))  # x +
-        return x + self.mlp(self.ln_2(x))
 
 
 class Doubled(Block):
@@ -229,12 +218,6 @@ CASES = [
         "short-differs",
         part(model=FromTheEnd),
     ),
-    Case(
-        "whole table of positions",
-        "wpe.weight for its first T rows",
-        "short-fails",
-        part(model=WholeTable),
-    ),
     Case("plain list of blocks", "a list for an nn.ModuleList", UNREGISTERED, plain_list),
     Case(
         "layer made in forward",
@@ -279,13 +262,6 @@ CASES = [
         shared_memory,
     ),
     Case("tie lost with a new head", "lm_head made anew, and not tied", "tie-broken", new_head),
-    Case(
-        "no residual",
-        "x + left out before attention",
-        "cannot-overfit",
-        part(block=NoResidual),
-        budget="full",
-    ),
     Case("batch norm", "over rows and places", "mixes-batch", part(norm=NormOverTexts)),
     Case(
         "norm over time",
@@ -293,7 +269,12 @@ CASES = [
         "sees-future",
         part(norm=NormOverTime),
     ),
-    Case("residual twice", "x + attention + x", "residual-growth", part(block=Doubled)),
+    Case(
+        "residual twice",
+        "x + attention + x, in 4 layers",
+        "residual-growth",
+        part(block=Doubled, layers=4),
+    ),
     Case("weights ten times too large", "std=0.2 for 0.02", START, loud_start),
     Case("PyTorch's own start", "no init: a table of std 1, tied to the head", START, torchs_start),
     Case(

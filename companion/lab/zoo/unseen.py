@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from companion.gpt import Block
 from companion.lab.zoo.attentions import ByHand
 from companion.lab.zoo.case import Case, gpt, part
 from companion.mlp import MLP
@@ -18,6 +19,12 @@ class NotTaught(ByHand):
     @torch.no_grad()  # left from a look at the weights
     def weights(self, scores, mask):
         return super().weights(scores, mask)
+
+
+class NoResidual(Block):
+    def forward(self, x, cache=None):
+        x = self.attn(self.ln_1(x))  # x +
+        return x + self.mlp(self.ln_2(x))
 
 
 class Straight(MLP):
@@ -51,7 +58,8 @@ CASES = [
         "",
         part(attention=NotTaught),
     ),
+    Case("no residual", "x + left out before attention", "", part(block=NoResidual)),
     Case("view for transpose", "logits.view(B, V, T), for transpose", "", gpt, loss=reshaped),
     Case("no activation", "an MLP without GELU", "", no_activation),
-    Case("one block four times", "[Block(config)] * n_layer", "", one_block),
+    Case("one block twice", "[Block(config)] * n_layer", "", one_block),
 ]
