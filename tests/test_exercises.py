@@ -547,7 +547,34 @@ def rows_one_by_one(x, t, k):
     return result
 
 
+class MendedByLayers(AttentionByHeads):
+    """The mask made where it is used, and a Dropout, which knows its mode."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.drop = nn.Dropout(0.1)
+
+    def forward(self, x, cache=None):
+        _, T, C = x.shape
+        q, k, v = (y.unflatten(-1, (self.n_head, -1)).mT.mT for y in self.c_attn(x).split(C, -1))
+        scores = torch.einsum("bqhd,bkhd->bhqk", q, k) * (C // self.n_head) ** -0.5
+        scores = scores + torch.full((T, T), -torch.inf).triu(1)
+        weights = self.drop(torch.softmax(scores, -1))
+        return self.c_proj(torch.einsum("bhqk,bkhd->bqhd", weights, v).flatten(2))
+
+
+class MendedAndFused(MendedByLayers):
+    def forward(self, x, cache=None):
+        q, k, v = (y.unflatten(-1, (self.n_head, -1)) for y in self.c_attn(x).chunk(3, -1))
+        p = self.drop.p if self.training else 0.0
+        y = F.scaled_dot_product_attention(
+            *(part.transpose(1, 2) for part in (q, k, v)), dropout_p=p, is_causal=True
+        )
+        return self.c_proj(y.transpose(1, 2).flatten(2))
+
+
 RIGHT_IN_OTHER_WORDS = {
+    "mended_attention": [MendedByLayers, MendedAndFused],
     "attention": [AttentionByHeads, AttentionFused, AttentionByQueries, AttentionAdded],
     "one_table": [tied_by_name, tied_in_one_memory_first, tied_by_load],
     "start_as_gpt2": [gpt2s_start_by_apply, gpt2s_start_with_tails_cut],

@@ -6,8 +6,8 @@ from companion.lab.blocks import block
 from companion.lab.mapping import draw_map, maps
 from companion.lab.masking import Attended, attended, mask_chart, pair_map
 from companion.lab.memory import draw_memory, memory
-from companion.lab.overlap import overlap_rule
 from companion.lab.multiples import multiples
+from companion.lab.overlap import overlap_rule
 from companion.lab.plots import bars, draw_bars, grid, panels, plot
 from companion.lab.progress import progress
 from companion.lab.reading import documents, minilm, wordpiece
@@ -44,8 +44,8 @@ __all__ = [
     "mask_chart",
     "memory",
     "minilm",
-    "overlap_rule",
     "multiples",
+    "overlap_rule",
     "pair_map",
     "panels",
     "plot",
