@@ -1,6 +1,7 @@
 """The bank of exercises: mistakes are told apart, and no answer makes a check fall over."""
 
 import contextlib
+import math
 import itertools
 import sys
 from functools import partial
@@ -140,6 +141,33 @@ def batch_row_by_row(tokens, B, T, step):
     starts = [(step % whole * B + b) * T for b in range(B)]
     windows = torch.stack([tokens[start : start + T + 1] for start in starts])
     return windows[:, :T], windows[:, 1:]
+
+
+def rate_between_corners(step, steps, warmup, lr, min_lr):
+    """By NumPy: a line through the corners of the schedule, the middle one bent."""
+    done = np.clip((step - warmup) / max(1, steps - warmup), 0, 1)
+    bent = (1 - np.cos(np.pi * done)) / 2
+    top = np.interp(step, [-1, warmup - 1], [0, lr]) if warmup else lr
+    return np.where(step < warmup, top, lr + (min_lr - lr) * bent if step < steps else min_lr)
+
+
+def rate_by_torch(step, steps, warmup, lr, min_lr):
+    """As nanoGPT's get_lr is written, with torch in place of math."""
+    if step < warmup:
+        return torch.tensor(lr * (step + 1) / warmup)
+    if step > steps - 1:
+        return torch.tensor(min_lr)
+    ratio = torch.tensor((step - warmup) / (steps - warmup), dtype=torch.float64)
+    return min_lr + 0.5 * (1.0 + torch.cos(torch.pi * ratio)) * (lr - min_lr)
+
+
+def rate_step_by_step(step, steps, warmup, lr, min_lr):
+    """All rates in a list, the last one for ever."""
+    up = [lr * n / warmup for n in range(1, warmup + 1)]
+    left = steps - warmup
+    squares = [math.cos(math.pi * n / (2 * left)) ** 2 for n in range(left)]
+    rates = [*up, *(min_lr * (1 - share) + lr * share for share in squares), min_lr]
+    return rates[min(step, steps)]
 
 
 def merge_in_place(ids, pair, new):
@@ -705,6 +733,7 @@ RIGHT_IN_OTHER_WORDS = {
         lambda *probe: tuple(x.numpy() for x in batch_row_by_row(*probe)),
     ],
     "stop_at": [stop_by_places, stop_by_recursion, stop_by_slices, stop_in_numpy],
+    "learning_rate": [rate_between_corners, rate_by_torch, rate_step_by_step],
     "added_to_scores": [
         lambda seen, dtype: (1.0 - seen[:, None, None, :].to(dtype)) * torch.finfo(dtype).min,
         lambda seen, dtype: torch.where(

@@ -19,6 +19,7 @@ from companion.lab.bank import (
     lesson_14,
     lesson_15,
     lesson_16,
+    lesson_18,
     lesson_21,
     lesson_22,
 )
@@ -41,6 +42,7 @@ check = SimpleNamespace(
     batch_of_a_text=lesson_14.batch_of_a_text,
     stop_at=lesson_15.stop_at,
     mended_attention=lesson_16.mended_attention,
+    learning_rate=lesson_18.learning_rate,
     added_to_scores=lesson_21.added_to_scores,
     labels_to_guess=lesson_21.labels_to_guess,
     bert_layer=lesson_22.bert_layer,
