@@ -1,8 +1,8 @@
 """The bank of exercises: mistakes are told apart, and no answer makes a check fall over."""
 
 import contextlib
-import math
 import itertools
+import math
 import sys
 from functools import partial
 
@@ -141,6 +141,14 @@ def batch_row_by_row(tokens, B, T, step):
     starts = [(step % whole * B + b) * T for b in range(B)]
     windows = torch.stack([tokens[start : start + T + 1] for start in starts])
     return windows[:, :T], windows[:, 1:]
+
+
+def share_by_parts(parameters, block_size, layers, width, T, rows, seconds, peak):
+    """Forward of a text, layer by layer; backward is twice that."""
+    forward = 2 * T * (parameters - block_size * width)
+    for _ in range(layers):
+        forward += 2 * T * T * width + 2 * T * T * width  # scores, then values
+    return rows * (forward + 2 * forward) / seconds / peak
 
 
 def rate_between_corners(step, steps, warmup, lr, min_lr):
@@ -733,6 +741,15 @@ RIGHT_IN_OTHER_WORDS = {
         lambda *probe: tuple(x.numpy() for x in batch_row_by_row(*probe)),
     ],
     "stop_at": [stop_by_places, stop_by_recursion, stop_by_slices, stop_in_numpy],
+    "share_of_peak": [
+        share_by_parts,
+        lambda P, S, L, C, T, B, s, peak: np.float64(
+            3 * (2 * (P - S * C) + 4 * L * C * T) * B * T / (s * peak)
+        ),
+        lambda P, S, L, C, T, B, s, peak: torch.tensor(
+            (B * T / s) / (peak / (6 * (P - C * S + 2 * L * C * T))), dtype=torch.float64
+        ),
+    ],
     "learning_rate": [rate_between_corners, rate_by_torch, rate_step_by_step],
     "added_to_scores": [
         lambda seen, dtype: (1.0 - seen[:, None, None, :].to(dtype)) * torch.finfo(dtype).min,
