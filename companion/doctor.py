@@ -26,6 +26,7 @@ from companion.doctor_kept import chance_kept
 from companion.doctor_optimizer import optimizers
 from companion.doctor_patient import Patient
 from companion.doctor_report import Finding, Report
+from companion.doctor_scores import divides_scores
 
 Check = Callable[..., Iterator[Finding]]
 
@@ -129,6 +130,7 @@ def _look(
     visit.check(running.repeats, patient)
     visit.check(start.begins_at_chance, patient, ids)
     visit.check(start.grows_slowly, patient)
+    visit.check(divides_scores, patient)
     awake = _awake(patient)
     if visit.check(behaviour.reads, awake):
         _behaviour(visit, awake)
@@ -157,20 +159,35 @@ def _behaviour(visit: _Visit, patient: Patient) -> None:
 
 
 def _awake(patient: Patient) -> Patient:
-    """The patient or, where a matrix is all zero, a copy in which it is not.
+    """The patient or, where that would hide something, a copy.
 
-    Branches and heads that start at zero, as some recipes have them, hide what is
-    behind them from every probe.
+    A matrix that is all zero, as some recipes start branches and heads, hides what is
+    behind it; in the copy it is not. Half precision hides what is small: the copy is in
+    float32, where the model runs in it.
     """
-    asleep = [n for n, p in patient.model.named_parameters() if p.dim() > 1 and not p.any()]
-    if not asleep:
+    coarse = patient.rounding > 1e-5
+    named = patient.model.named_parameters()
+    asleep = [name for name, p in named if p.dim() > 1 and not p.any()]
+    if not asleep and not coarse:
         return patient
     torch.manual_seed(0)
     twin = deepcopy(patient.model)
-    named = dict(twin.named_parameters())
     with torch.no_grad():
-        for name in asleep:
-            named[name].normal_(std=0.02)
-    copied = Patient(twin, patient.vocab_size, patient.block_size)
-    copied.T, copied.longest = patient.T, patient.longest
-    return copied
+        for name, p in twin.named_parameters():
+            if name in asleep:
+                p.normal_(std=0.02)
+    copy = _like(patient, twin)
+    if coarse:
+        try:
+            fine = _like(patient, deepcopy(twin).float())
+            fine(fine.text())
+            copy = fine
+        except Exception:  # its forward insists on a dtype
+            return copy
+    return copy
+
+
+def _like(patient: Patient, model: nn.Module) -> Patient:
+    copy = Patient(model, patient.vocab_size, patient.block_size)
+    copy.T, copy.longest = patient.T, patient.longest
+    return copy

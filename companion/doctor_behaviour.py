@@ -131,9 +131,10 @@ def tells_order(patient: Patient) -> Iterator[Finding]:
         return
     blocks = stack(patient.model)
     block = blocks[0][1] if blocks else None
-    one, other = (_at_last(patient, x, block) for x in (ids, turned))
-    moved = change(one, other).max().item()
-    if moved <= patient.noise(one, 64):
+    others = torch.cat([other_ids(ids)[:, :-1], ids[:, -1:]], dim=1)
+    one, other, far = (_at_last(patient, x, block) for x in (ids, turned, others))
+    moved, noise = change(one, other).max().item(), patient.noise(one, 64)
+    if moved <= noise < change(one, far).max().item():  # what came before does matter
         said = f"the earlier tokens in reverse order move the last output by {moved:.2g}"
         yield finding("blind-to-positions", said, "more than rounding")
 

@@ -187,6 +187,18 @@ class Unscaled(Attention):
         return q @ k.mT
 
 
+class UnscaledFused(Attention):
+    def forward(self, x, cache=None):
+        q, k, v = (split_heads(part, self.heads) for part in self.c_attn(x).chunk(3, -1))
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0)
+        return self.c_proj(merge_heads(y))
+
+
+class ScaledBefore(Attention):
+    def scores(self, q, k):
+        return (q / q.shape[-1] ** 0.25) @ (k / k.shape[-1] ** 0.25).mT
+
+
 class MaskOf(Attention):
     size = 2 * T
 
@@ -475,6 +487,8 @@ BROKEN = {
     "blocks in a list": ("unregistered", lambda: gpt(Hidden)),
     "frozen positions": ("frozen", changed(freeze)),
     "wide start": ("initial-loss", changed(wide)),
+    "scores not divided": ("scores-unscaled", lambda: attending(Unscaled)),
+    "scores not divided, fused": ("scores-unscaled", lambda: attending(UnscaledFused)),
     "growth": ("residual-growth", lambda: gpt(Growing, n_layer=4)),
     "branches not scaled": ("residual-growth", changed(unscaled)),
     "softmax at the end": ("probabilities", lambda: gpt(Softmaxed)),
@@ -503,6 +517,17 @@ def test_the_first_finding_names_the_bug(bug):
 
 def test_log_softmax_at_the_end_is_no_finding():
     assert look(gpt(LogSoftmaxed), loss_fn=next_token_loss).healthy
+
+
+def test_attention_written_out_is_no_finding():
+    assert look(attending(Attention)).healthy
+    assert look(attending(ScaledBefore)).healthy
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_another_dtype_throughout_is_no_finding_and_hides_none(dtype):
+    assert look(gpt().to(dtype)).healthy
+    assert look(attending(OffByOne).to(dtype)).names == ("sees-future",)
 
 
 def test_untied_alone_is_no_finding():
@@ -768,7 +793,7 @@ def test_findings_stand_by_gravity_and_print_in_full():
 
 
 def test_every_name_that_is_known_is_found_by_some_test():
-    others = {"optimizer-stale", "cannot-overfit", "worse-than-chance", "scores-unscaled"}
+    others = {"optimizer-stale", "cannot-overfit", "worse-than-chance"}
     found = {name for name, _ in BROKEN.values()} | others
     found |= {name for *_, names in [*LOSSES.values(), *OPTIMIZERS.values()] for name in names}
     assert found == set(KNOWN)
