@@ -19,6 +19,7 @@ from companion.bert_heads import BertForPreTraining
 from companion.bert_inputs import additive_mask
 from companion.gpt2_format import our_tensors
 from companion.parity import compare
+from companion.parity_tokens import far, same
 from companion.release import fill_
 
 SIZES = {
@@ -1373,3 +1374,20 @@ def test_arguments_in_another_order_are_no_other_arguments():
     found = compare(reference, candidate, (THEIRS, OURS))
     assert found.first.module == f"{LAYER}.1.attention.output"
     assert "leaves out" in found.first.causes[0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_large_matrices_are_the_same_where_no_number_is_far_off(dtype):
+    """The first row is looked at first; what it settles is what all of them say."""
+    torch.manual_seed(0)
+    a = (torch.randn(400, 300) * torch.rand(400, 1)).to(dtype)
+    eps = {torch.float64: 1e-9, torch.float32: 1e-5, torch.bfloat16: 5e-2}[dtype]
+    late, early = a.clone(), a.clone()
+    late[399, 7] += 1
+    early[0, 7] += 1
+    others = [a, a + a * eps / 2, a + a * eps * 4, late, early, a.flip(0), -a, a * 0, a * torch.nan]
+    others += [torch.where(a > 2, torch.inf, a), torch.full_like(a, torch.inf)]
+    for x in (a, others[-2], a * 0):
+        for y in others:
+            for tolerance in (None, eps / 10, 1.0):
+                assert same(x, y, tolerance) == (far(x, y, tolerance) <= 1)

@@ -68,6 +68,28 @@ def both_norms_lost(x: Tensor, attend: Step, mlp: Step, norm_1: Step, norm_2: St
     return x + mlp(x)
 
 
+def mlp_of_the_sum(x: Tensor, attend: Step, mlp: Step, norm_1: Step, norm_2: Step) -> Tensor:
+    x = x + attend(x)
+    return norm_2(norm_1(x) + mlp(x))
+
+
+def sum_of_the_stream(x: Tensor, attend: Step, mlp: Step, norm_1: Step, norm_2: Step) -> Tensor:
+    x = x + attend(x)
+    return norm_2(x + mlp(norm_1(x)))
+
+
+def normed_before_and_behind(
+    x: Tensor, attend: Step, mlp: Step, norm_1: Step, norm_2: Step
+) -> Tensor:
+    x = norm_1(x + attend(norm_1(x)))
+    return norm_2(x + mlp(norm_2(x)))
+
+
+def gpt_and_a_last_norm(x: Tensor, attend: Step, mlp: Step, norm_1: Step, norm_2: Step) -> Tensor:
+    x = x + attend(norm_1(x))
+    return norm_2(x + mlp(x))
+
+
 def swapped(x: Tensor, attend: Step, mlp: Step, norm_1: Step, norm_2: Step) -> Tensor:
     return bert(x, attend, mlp, norm_2, norm_1)
 
@@ -115,6 +137,7 @@ bert_layer = Exercise(
     reference=bert,
     probes=(_layer_probe(2, 3, 4), _layer_probe(1, 5, 6), _layer_probe(3, 2, 5)),
     look=_with_steps,
+    axes="(B, T, C)",
     mistakes=(
         Mistake(
             "pre-norm",
@@ -140,6 +163,28 @@ bert_layer = Exercise(
             "the MLP read what the layer was given. It should read what attention and the first "
             "norm made of that.",
             mlp_of_the_old,
+        ),
+        Mistake(
+            "an MLP that reads the sum",
+            "the MLP read the sum before its norm. It reads the same as is passed on.",
+            mlp_of_the_sum,
+        ),
+        Mistake(
+            "the sum passed on",
+            "the MLP read the norm, and was added to the sum before it. In BERT nothing passes "
+            "the first norm by.",
+            sum_of_the_stream,
+        ),
+        Mistake(
+            "a norm before and one behind",
+            "each norm was used twice, before its half and behind it. BERT's first layer is given "
+            "what was normed already.",
+            normed_before_and_behind,
+        ),
+        Mistake(
+            "half pre-norm",
+            "attention's norm stands before it, as GPT-2's does. Where is BERT's?",
+            gpt_and_a_last_norm,
         ),
         Mistake(
             "both at once",
@@ -196,6 +241,7 @@ mean_of_tokens = Exercise(
         _pool_probe(2, 4, 1, 1),  # no text fills its row
         _pool_probe(6, 2, 6),
     ),
+    axes="(B, C)",
     mistakes=(
         Mistake(
             "padding counted in",
@@ -207,6 +253,30 @@ mean_of_tokens = Exercise(
             "padding was left out of the sum, and yet counted: the sum of n tokens was divided by "
             "more than n. The direction is right, the length is not.",
             lambda x, mask: (x * mask[..., None]).mean(1),
+        ),
+        Mistake(
+            "padding in the sum, not in the count",
+            "it was divided by the number of the text's tokens, and what was added up has the "
+            "padding in it.",
+            lambda x, mask: x.sum(1) / mask.sum(1, keepdim=True),
+        ),
+        Mistake(
+            "an axis short",
+            "the mask is (B, T), and what it is multiplied with is (B, T, C). PyTorch lines up "
+            "axes from the last, so here tokens would meet channels.",
+            lambda x, mask: (x * mask).sum(1) / mask.sum(1, keepdim=True),
+        ),
+        Mistake(
+            "an axis short",
+            "the counts are (B,), and the sums (B, C). PyTorch lines up axes from the last, so "
+            "here texts would meet channels.",
+            lambda x, mask: (x * mask[..., None]).sum(1) / mask.sum(1),
+        ),
+        Mistake(
+            "without [CLS] and [SEP]",
+            "the first and the last place of the row were left out. The mean is over all tokens, "
+            "these too, and a short text's last is not the row's.",
+            lambda x, mask: mean(x[:, 1:-1], mask[:, 1:-1]),
         ),
         Mistake(
             "divided by the batch",
