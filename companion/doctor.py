@@ -115,8 +115,8 @@ def _look(
     budget: str,
 ) -> None:
     """All checks, each where those before it leave it a sense."""
-    for check in STILL:
-        visit.check(check, patient)
+    for still in STILL:
+        visit.check(still, patient)
     if optimizer is not None:
         visit.check(optimizers, patient, optimizer)
     whole = visit.check(upkeep.whole_numbers, patient)

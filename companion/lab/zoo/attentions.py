@@ -68,6 +68,11 @@ class EmptyRow(ByHand):
         return scores.masked_fill(~mask, -torch.inf).softmax(dim=-1)
 
 
+class Unscaled(ByHand):
+    def scores(self, q, k):
+        return q @ k.mT  # / sqrt(q.shape[-1])
+
+
 class MaskOfWidth(ByHand):
     def __init__(self, n_embd, n_head, block_size):
         super().__init__(n_embd, n_head, block_size)
@@ -196,6 +201,12 @@ CASES = [
         "each token sees itself alone",
         "ignores-past",
         part(attention=ItselfAlone),
+    ),
+    Case(
+        "scores not scaled",
+        "without / sqrt(head size)",
+        "scores-unscaled",
+        part(attention=Unscaled),
     ),
     Case(
         "mask uncut",

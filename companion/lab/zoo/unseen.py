@@ -10,11 +10,6 @@ from companion.lab.zoo.case import Case, gpt, part
 from companion.mlp import MLP
 
 
-class Unscaled(ByHand):
-    def scores(self, q, k):
-        return q @ k.mT  # / sqrt(q.shape[-1])
-
-
 class NotTaught(ByHand):
     @torch.no_grad()  # left from a look at the weights
     def weights(self, scores, mask):
@@ -51,7 +46,6 @@ def one_block(vocab):
 
 
 CASES = [
-    Case("scores not scaled", "without / sqrt(head size)", "", part(attention=Unscaled)),
     Case(
         "attention under no_grad",
         "@torch.no_grad(), left from a look at the weights",
