@@ -76,7 +76,7 @@ def mask_chart(
             axes.text(-0.5, top - 0.7, name, **small)
             _mask(axes, mask, 0, top, T)
             for n, outcome in enumerate(outcomes, 1):
-                color = COLORS[2] if outcome.said.startswith("right") else COLORS[1]
+                color = COLORS[2] if outcome.said == "right" else COLORS[1]
                 axes.text(n * wide - 0.5, top - 0.7, fill(outcome.said, 24), color=color, **small)
                 if outcome.weights is not None:
                     _weights(axes, outcome.weights, tokens, n * wide, top)

@@ -113,6 +113,28 @@ added_to_scores = Exercise(
             "keys, so one row is enough, and it is broadcast.",
             lambda seen, dtype: to_shape(least(seen, dtype)).expand(-1, 1, seen.shape[1], -1),
         ),
+        *(
+            Mistake(
+                "a causal mask",
+                "this hides what comes later, as GPT does. BERT looks both ways; what should be "
+                "hidden is padding, which each text has in its own places.",
+                answer,
+            )
+            for value in ("min", "inf")
+            for answer in (
+                lambda seen, dtype, value=value: _later(seen, dtype, value),
+                lambda seen, dtype, value=value: _later(seen, dtype, value)[None, None],
+                lambda seen, dtype, value=value: torch.minimum(
+                    _later(seen, dtype, value), to_shape(least(seen, dtype))
+                ),
+            )
+        ),
+        Mistake(
+            "two numbers without a dtype",
+            "torch.where of two plain numbers makes float32, whatever was asked for, and the least "
+            "number of float64 does not fit into it. Which dtype should the two have?",
+            lambda seen, dtype: to_shape(torch.where(seen, 0.0, torch.finfo(dtype).min)),
+        ),
         Mistake(
             "minus infinity",
             "padding gets minus infinity. That hides it too, until a row has nothing else: then it "
@@ -184,6 +206,12 @@ added_to_scores = Exercise(
 )
 
 
+def _later(seen: Tensor, dtype: torch.dtype, value: str) -> Tensor:
+    later = torch.ones(seen.shape[1], seen.shape[1], dtype=torch.bool).triu(1)
+    hidden = -torch.inf if value == "inf" else torch.finfo(dtype).min
+    return torch.zeros(later.shape, dtype=dtype).masked_fill(later, hidden)
+
+
 def _times_infinity(seen: Tensor, dtype: torch.dtype) -> Tensor:
     return (1.0 - to_shape(seen).to(dtype)) * -torch.inf
 
@@ -218,6 +246,7 @@ def _ids(
     for row in range(len(lengths)):
         chance[row, :5] = torch.tensor([0.01, 0.14, 0.5, 0.05, 0.13])
         chance[row, -4:] = torch.tensor([0.02, 0.9, 0.11, 0.03])
+    chance[0, 2] = 0.15  # as much as it takes, and not less
     return ids, chance, special
 
 
@@ -339,6 +368,13 @@ labels_to_guess = Exercise(
             "places with a chance above 0.15 were chosen, which are 85 in 100.",
             lambda ids, chance, special_ids: labels(
                 ids, (chance >= 0.15) & ~torch.isin(ids, torch.tensor(list(special_ids)))
+            ),
+        ),
+        Mistake(
+            "0.15 itself",
+            "one place has a chance of exactly 0.15, and was chosen. Those under it should be.",
+            lambda ids, chance, special_ids: labels(
+                ids, (chance <= 0.15) & ~torch.isin(ids, torch.tensor(list(special_ids)))
             ),
         ),
         Mistake(
