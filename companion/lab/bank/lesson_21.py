@@ -34,7 +34,10 @@ FIGURE = (
     "a number of your own choice stands where the dtype's least should. It may be too small for "
     "large scores, or too large for a half-precision dtype. Ask the dtype what it can hold."
 )
-DTYPE = "the mask should have the dtype that was asked for, the scores' own."
+DTYPE = (
+    "the mask should have the dtype that was asked for, the scores' own. torch.where of two plain "
+    "numbers, like torch.zeros alone, makes float32."
+)
 ZERO_TIMES = (
     "at tokens it is NaN: there, 0 was multiplied by infinity. Choose between two values for each "
     "place instead of multiplying."
@@ -130,12 +133,6 @@ added_to_scores = Exercise(
             )
         ),
         Mistake(
-            "two numbers without a dtype",
-            "torch.where of two plain numbers makes float32, whatever was asked for, and the least "
-            "number of float64 does not fit into it. Which dtype should the two have?",
-            lambda seen, dtype: to_shape(torch.where(seen, 0.0, torch.finfo(dtype).min)),
-        ),
-        Mistake(
             "minus infinity",
             "padding gets minus infinity. That hides it too, until a row has nothing else: then it "
             "is NaN. The least number that the dtype has does not do that.",
@@ -198,6 +195,7 @@ added_to_scores = Exercise(
             Mistake("another dtype", DTYPE, answer)
             for answer in (
                 lambda seen, dtype: to_shape(least(seen, torch.float32)),
+                lambda seen, dtype: to_shape(torch.where(seen, 0.0, torch.finfo(dtype).min)),
                 lambda seen, dtype: filled(seen, torch.float32, torch.finfo(dtype).min),
                 lambda seen, dtype: filled(seen, torch.float64, torch.finfo(dtype).min),
             )
