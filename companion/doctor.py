@@ -26,7 +26,7 @@ from companion.doctor_kept import chance_kept
 from companion.doctor_optimizer import optimizers
 from companion.doctor_patient import Patient
 from companion.doctor_report import Finding, Report
-from companion.doctor_scores import divides_scores
+from companion.doctor_watch import casts_nothing, divides_scores
 
 Check = Callable[..., Iterator[Finding]]
 
@@ -131,6 +131,8 @@ def _look(
     visit.check(start.begins_at_chance, patient, ids)
     visit.check(start.grows_slowly, patient)
     visit.check(divides_scores, patient)
+    if not visit.has("dtypes-mixed"):
+        visit.check(casts_nothing, patient)
     awake = _awake(patient)
     if visit.check(behaviour.reads, awake):
         _behaviour(visit, awake)

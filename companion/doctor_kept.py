@@ -37,23 +37,6 @@ class Kept:
         self.tensors = [(x, x.detach().clone(), _version(x)) for x in tensors.values()]
         self.gradients = [(p, p.grad) for p in model.parameters()]
 
-    def changed(self) -> bool:
-        """Whether a tensor that the model holds has other numbers, or is another."""
-        return any(now is not was for now, was in self._pairs()) or any(
-            not _equal(x, was) for x, was, _ in self.tensors
-        )
-
-    def _pairs(self) -> Iterator[tuple[Any, Any]]:
-        for module, kept in self.attributes.items():
-            for name, value in kept.items():
-                if isinstance(value, Tensor):
-                    yield vars(module).get(name), value
-        for holder, copy in self.holders:
-            if isinstance(holder, dict):
-                for key, value in copy.items():
-                    if isinstance(value, Tensor):
-                        yield holder.get(key), value
-
     def put_back(self, *, thoroughly: bool = False) -> None:
         """Put it back. Tensors written through `.data` are seen only `thoroughly`."""
         for module, mode in self.modes.items():

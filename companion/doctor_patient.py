@@ -46,7 +46,7 @@ class Patient(nn.Module):
         """The same, and the model is left in the state that the run brought it to."""
         sow(self.seed, self.device)
         self.model.train(self.teaching)
-        logits = logits_in(self.model(ids))
+        logits = logits_in(self.model(ids.clone()))
         if logits.shape[1] == 1 < ids.shape[1]:  # of the last token only, as nanoGPT's
             names = signature(self.model.forward).parameters
             if "targets" in names:

@@ -68,7 +68,7 @@ class Report:
 
     @property
     def healthy(self) -> bool:
-        """Whether nothing was found."""
+        """Whether nothing was found; see `notes` for what could not be looked for."""
         return not self.findings
 
     @property
@@ -91,6 +91,8 @@ class Report:
         found = len(self.findings)
         what = "nothing found" if not found else "1 finding" if found == 1 else f"{found} findings"
         checks = f"{len(self.checked)} checks"
+        if self.notes:
+            checks += f", {len(self.notes)} of which could not be made"
         return f"{what} in {checks} ({self.budget}, {self.seconds:.1f} s)"
 
     def _repr_html_(self) -> str:

@@ -39,6 +39,9 @@ def runs(patient: Patient) -> Iterator[Finding]:
         patient.T = patient.longest = most
     elif one := _fails(patient, 1):
         yield finding("short-fails", f"T=1: {_said(one)}; T={T} runs", "any T to run")
+    elif teaching := _fails(patient, T, teaching=True):
+        said = f"in train mode: {_said(teaching)}"
+        yield finding("raises", said, "both modes to run")
     if not (short and whole):
         V = patient(patient.text()).shape[-1]
         if patient.vocab_size > V:
@@ -47,12 +50,15 @@ def runs(patient: Patient) -> Iterator[Finding]:
             patient.vocab_size = V
 
 
-def _fails(patient: Patient, T: int) -> Exception | None:
+def _fails(patient: Patient, T: int, *, teaching: bool = False) -> Exception | None:
     """What a text of T tokens makes the model raise."""
+    patient.teaching = teaching
     try:
         patient(patient.text(3 if T <= 16 else 1, T))
     except Exception as error:
         return error
+    finally:
+        patient.teaching = False
     return None
 
 
@@ -126,7 +132,8 @@ def repeats(patient: Patient) -> Iterator[Finding]:
         )
     finally:
         patient.kept.put_back(thoroughly=True)
-    if moved > patient.noise(first):
+    weights = dict(patient.model.named_parameters())
+    if moved > patient.noise(first) or any(name in weights for name in touched):
         look = f"forward writes to {', '.join(touched[:4])}" if touched else ""
         yield finding("state-kept", measured, "0", look)
 

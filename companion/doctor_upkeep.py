@@ -27,6 +27,7 @@ from companion.registration import unregistered_leaves, unregistered_parameters
 HALVES = (torch.float16, torch.bfloat16)
 
 
+@torch.no_grad()
 def whole_numbers(patient: Patient) -> Iterator[Finding]:
     """No weight or buffer is NaN, no weight infinite. A mask's buffer may be."""
     model = patient.model

@@ -293,7 +293,7 @@ class Carrying(Positions):
 
     def blocks(self, x):
         x = super().blocks(x) + self.carried
-        self.carried = x.mean().detach() + 1
+        self.carried = x[0, -1].detach()
         return x
 
 
@@ -344,6 +344,30 @@ class Growing(Positions):
         for block in self.h:
             x = block(4 * x)
         return x
+
+
+class Casting(Positions):
+    dtype = torch.float16
+
+    def blocks(self, x):
+        return super().blocks(x.to(self.dtype).float())
+
+
+class CastingUp(Casting):
+    dtype = torch.float64
+
+
+class FailsTraining(Positions):
+    def blocks(self, x):
+        if self.training:
+            raise KeyError("rate")
+        return super().blocks(x)
+
+
+class WritesToIds(Positions):
+    def hidden(self, ids, cache=None):
+        ids %= 5
+        return super().hidden(ids, cache)
 
 
 class Outputs(GPT):
@@ -500,6 +524,9 @@ BROKEN = {
     "an error": ("raises", lambda: gpt(Raising)),
     "another argument": ("raises", lambda: gpt(MoreArguments)),
     "a half part": ("dtypes-mixed", lambda: gpt(Halfway)),
+    "a cast down": ("dtypes-mixed", lambda: gpt(Casting)),
+    "a cast up": ("dtypes-mixed", lambda: gpt(CastingUp)),
+    "an error while training": ("raises", lambda: gpt(FailsTraining)),
     "a double part that raises": ("dtypes-mixed", changed(lambda model: model.h[0].double())),
     "tie copied": ("tie-copied", changed(copy_tie)),
     "tie in one memory": ("tie-copied", changed(share_memory)),
@@ -528,6 +555,20 @@ def test_attention_written_out_is_no_finding():
 def test_another_dtype_throughout_is_no_finding_and_hides_none(dtype):
     assert look(gpt().to(dtype)).healthy
     assert look(attending(OffByOne).to(dtype)).names == ("sees-future",)
+
+
+def test_a_model_that_writes_to_its_input_does_not_disturb_the_probes():
+    ids = ids_of()
+    before = ids.clone()
+    assert look(gpt(WritesToIds), ids).notes == ()
+    assert torch.equal(ids, before)
+
+
+def test_a_model_made_under_inference_mode_gets_notes_and_no_crash():
+    with torch.inference_mode():
+        model = gpt()
+    report = look(model)
+    assert "inference" in str(report).lower()
 
 
 def test_untied_alone_is_no_finding():

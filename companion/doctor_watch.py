@@ -1,8 +1,8 @@
-"""Whether attention divides its scores by the root of the head size."""
+"""What forward does on its way, seen as it happens: scores, and casts."""
 
 # Exported from lessons/16_silent_bugs.md: edit that, then run `make lessons`.
 
-__all__ = ["PRODUCTS", "divides_scores"]
+__all__ = ["CASTS", "PRODUCTS", "casts_nothing", "divides_scores"]
 
 from collections.abc import Callable, Iterator
 from math import isclose, sqrt
@@ -14,18 +14,20 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from companion.doctor_patient import Patient
-from companion.doctor_report import Finding, finding
+from companion.doctor_report import Finding, finding, listed
 
 PRODUCTS = ("matmul", "__matmul__", "bmm")
+CASTS = ("half", "bfloat16", "double", "to", "type", "type_as")
 
 
 class _Watch(TorchFunctionMode):
-    """Sees products of queries and keys, factors, and what softmaxes are taken of."""
+    """Sees products of queries and keys, factors, softmaxes, and casts."""
 
     def __init__(self) -> None:
         super().__init__()
         self.products: list[tuple[Tensor, int]] = []  # (..., T, T), and the head size
         self.factors: list[float] = []
+        self.casts: set[torch.dtype] = set()  # what tensors of floats were cast to
         self.weighed: list[tuple[int, float]] = []  # head size, factor on the product
 
     def __torch_function__(
@@ -38,6 +40,8 @@ class _Watch(TorchFunctionMode):
             self.weighed.append((size, 1 / sqrt(size) if scale is None else scale))
         elif name in PRODUCTS and len(args) > 1 and _is_square(result):
             self.products.append((result.detach().clone(), args[0].shape[-1]))
+        elif name in CASTS and isinstance(result, Tensor) and args[0].is_floating_point():
+            self.casts.add(result.dtype)
         elif "mul" in name or "div" in name:
             self.factors += [float(x) for x in args if _is_number(x)]
         elif name == "softmax" and self.products and _is_square(args[0]):
@@ -79,3 +83,17 @@ def divides_scores(patient: Patient) -> Iterator[Finding]:
             said = f"scores that are 1.00 times q @ k.mT, of heads of size {size}"
             yield finding("scores-unscaled", said, f"{1 / sqrt(size):.3g} times")
             return
+
+
+@torch.no_grad()
+def casts_nothing(patient: Patient) -> Iterator[Finding]:
+    """Forward casts numbers to no dtype but those of the weights, or float32."""
+    with _Watch() as watch:
+        patient.run(patient.text())
+    patient.kept.put_back()
+    usual = {p.dtype for p in patient.model.parameters()} | {torch.float32}
+    strange = {x for x in watch.casts if x.is_floating_point} - usual
+    if strange and not torch.is_autocast_enabled(patient.device.type):
+        names = listed(sorted(str(x).removeprefix("torch.") for x in strange))
+        said = f"forward casts to {names}"
+        yield finding("dtypes-mixed", said, "the weights' own, or float32")
