@@ -609,6 +609,15 @@ class MendedAndFused(MendedByLayers):
         return self.c_proj(y.transpose(1, 2).flatten(2))
 
 
+def both_losses_by_loops(mlm_logits, labels, nsp_logits, is_next):
+    words = [
+        mlm_logits[b, t].logsumexp(0) - mlm_logits[b, t, labels[b, t]]
+        for b, t in (labels != -100).nonzero().tolist()
+    ]
+    follows = [row.logsumexp(0) - row[0 if n else 1] for row, n in zip(nsp_logits, is_next)]
+    return sum(words) / len(words) + sum(follows) / len(follows)
+
+
 RIGHT_IN_OTHER_WORDS = {
     "mended_attention": [MendedByLayers, MendedAndFused],
     "attention": [AttentionByHeads, AttentionFused, AttentionByQueries, AttentionAdded],
@@ -778,6 +787,24 @@ RIGHT_IN_OTHER_WORDS = {
         lambda x, mask: x.masked_fill(~mask[..., None], torch.nan).nanmean(1),
         lambda x, mask: (mask.to(x)[:, None] @ x)[:, 0] / mask.sum(-1).unsqueeze(-1),
         lambda x, mask: x.where(mask[..., None], 0).sum(1).numpy() / mask.sum(1)[:, None].numpy(),
+    ],
+    "loss_of_both": [
+        lambda mlm_logits, labels, nsp_logits, is_next: (
+            F.cross_entropy(mlm_logits.transpose(1, 2), labels)
+            + F.cross_entropy(nsp_logits, 1 - is_next.long())
+        ),
+        lambda mlm_logits, labels, nsp_logits, is_next: (
+            -mlm_logits.log_softmax(-1)[labels >= 0].gather(1, labels[labels >= 0, None]).mean()
+            + F.softplus(nsp_logits[:, 1] - nsp_logits[:, 0])
+            .where(is_next, F.softplus(nsp_logits[:, 0] - nsp_logits[:, 1]))
+            .mean()
+        ),
+        lambda mlm_logits, labels, nsp_logits, is_next: (
+            F.cross_entropy(mlm_logits.flatten(0, 1), labels.flatten(), reduction="sum")
+            / (labels != -100).sum()
+            + F.binary_cross_entropy_with_logits(nsp_logits[:, 0] - nsp_logits[:, 1], is_next * 1.0)
+        ),
+        both_losses_by_loops,
     ],
 }
 

@@ -30,7 +30,7 @@ def text(name: str, *, fallback: str | None = None) -> str:
     """A text by its name, and one printed line that says which text it is and how large.
 
     python_docs      Python's own reference, as `help("if")` shows it: 0.5 MB of English prose
-    python_source    the standard library's code, 10 MB; what is in it, see `python_source`
+    python_source    the standard library's code, 10 MB; what is in it, see `source_files`
     taylorswift      the page that minbpe trains its tokenizer on, 0.2 MB
     tinyshakespeare  the plays that char-rnn and nanoGPT learn to imitate, 1.1 MB
 
@@ -65,8 +65,8 @@ def python_docs() -> str:
     return "\n\n".join(topics[key] for key in sorted(topics))
 
 
-def python_source() -> str:
-    """Every .py file of the standard library's modules, sorted by path, with nothing put between.
+def source_files() -> dict[str, str]:
+    """Every .py file of the standard library's modules, by its path there, sorted.
 
     The modules are those of `sys.stdlib_module_names`: nothing installed, nothing of this machine's
     build. Left out are folders named test, tests or idle_test; idlelib, lib2to3 and turtledemo,
@@ -81,7 +81,12 @@ def python_source() -> str:
     names = sorted(name for name in inside if tests.isdisjoint(name.split("/")))
     if not names:
         raise AssetError("this Python comes without its source", library, "use python_docs")
-    return "".join(inside[name].read_text(encoding="utf-8") for name in names)
+    return {name: inside[name].read_text(encoding="utf-8") for name in names}
+
+
+def python_source() -> str:
+    """The files of `source_files`, in a row, with nothing put between."""
+    return "".join(source_files().values())
 
 
 BUILT_IN = {"python_docs": python_docs, "python_source": python_source}

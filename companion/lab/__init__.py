@@ -10,6 +10,7 @@ from companion.lab.multiples import multiples
 from companion.lab.overlap import overlap_rule
 from companion.lab.plots import bars, draw_bars, grid, panels, plot
 from companion.lab.progress import progress
+from companion.lab.prose import docstrings, minilm_words, prose
 from companion.lab.reading import documents, minilm, wordpiece
 from companion.lab.ready import ready
 from companion.lab.records import benchmark, recorded
@@ -33,6 +34,7 @@ __all__ = [
     "block",
     "check",
     "corpus",
+    "docstrings",
     "documents",
     "draw_bars",
     "draw_map",
@@ -44,6 +46,7 @@ __all__ = [
     "mask_chart",
     "memory",
     "minilm",
+    "minilm_words",
     "multiples",
     "overlap_rule",
     "pair_map",
@@ -51,6 +54,7 @@ __all__ = [
     "plot",
     "predict",
     "progress",
+    "prose",
     "ready",
     "recorded",
     "reveal",

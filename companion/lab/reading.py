@@ -37,6 +37,11 @@ def _minilm() -> tuple[dict[str, Any], dict[str, Tensor]]:
     return settings, load_file(str(release() / "model.safetensors"))
 
 
+def released_tables() -> dict[str, Tensor]:
+    """MiniLM's tensors by their names in the release."""
+    return _minilm()[1]
+
+
 @torch.no_grad()
 def minilm(
     ids: Int[Tensor, "B T"],
@@ -90,8 +95,13 @@ def documents() -> list[list[str]]:
         prose = (p for p in paragraphs if re.match("[A-Z]", p) and not UNDERLINED.search(p))
         sentences = []
         for paragraph in prose:
-            cut = re.split(r"(?<=[.:!?]) (?=[A-Z])", " ".join(paragraph.split()))
-            sentences += [sentence for sentence in cut if len(sentence.split()) >= SHORTEST]
+            sentences += sentences_of(paragraph)
         if len(sentences) >= SHORTEST:
             found.append(sentences)
     return found
+
+
+def sentences_of(paragraph: str) -> list[str]:
+    """A paragraph's sentences of five words or more."""
+    cut = re.split(r"(?<=[.:!?]) (?=[A-Z])", " ".join(paragraph.split()))
+    return [sentence for sentence in cut if len(sentence.split()) >= SHORTEST]

@@ -23,6 +23,7 @@ from companion.lab.bank import (
     lesson_18,
     lesson_21,
     lesson_22,
+    lesson_23,
 )
 
 check = SimpleNamespace(
@@ -49,4 +50,5 @@ check = SimpleNamespace(
     labels_to_guess=lesson_21.labels_to_guess,
     bert_layer=lesson_22.bert_layer,
     mean_of_tokens=lesson_22.mean_of_tokens,
+    loss_of_both=lesson_23.loss_of_both,
 )
