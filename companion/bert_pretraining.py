@@ -19,7 +19,7 @@ from companion.wordpiece import WordPieceTokenizer
 
 
 class Pairs(NamedTuple):
-    """[CLS] first [SEP] second [SEP]; the label is 0 where the second follows, else 1."""
+    """[CLS] first [SEP] second [SEP]; labels are 0 where the second follows, else 1."""
 
     ids: Int[Tensor, "N T"]
     labels: Int[Tensor, "N"]
@@ -37,7 +37,7 @@ def cut_pairs(
     tokenizer: WordPieceTokenizer,
     generator: torch.Generator | None = None,
 ) -> Pairs:
-    """Passages of `length` tokens in a row, each with the next or, by a coin, a stranger.
+    """Passages of `length` tokens, each with the next or, by a coin, a stranger.
 
     A document is cut from a random place on; one too short for two is left out. The
     strangers are the next passages of those pairs that lost theirs, exchanged so that

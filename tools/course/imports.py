@@ -8,7 +8,7 @@ from .exporting import owner_of
 
 # From the ground up. What is not named is a piece: a module that a lesson exports.
 FLOORS = {"__init__": 0, "assets": 0, "holding": 0, "tokenizer": 2, "gpt": 2, "bert": 2}
-FLOORS |= {"bert_heads": 2, "doctor": 3, "parity": 3, "pretrain": 4}
+FLOORS |= {"bert_heads": 2, "bert_pretraining": 3, "doctor": 3, "parity": 3, "pretrain": 4}
 PIECES, LAB = 1, 5  # only notebooks and tests import lab
 
 
