@@ -8,6 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from companion.flops import flops_per_token, measured_peak_flops, mfu
 from companion.gpt import GPT, GPT2_SIZES, GPTConfig
+from companion.lab import added_memory
 
 
 def counted_by_torch(model, T):
@@ -77,3 +78,19 @@ def test_the_peak_is_positive_and_leaves_no_gradient_and_no_mode_behind():
 
 def test_a_peak_measured_in_no_time_is_measured_again():
     assert 0 < measured_peak_flops(size=64, seconds=1e-9) < float("inf")
+
+
+def test_added_memory_is_the_peak_and_not_the_sum(capfd):
+    def one_after_the_other():
+        for _ in range(3):
+            torch.ones(1000)
+        return torch.ones(500)
+
+    added_memory(one_after_the_other)
+    assert 4000 <= added_memory(one_after_the_other) <= 4400
+    assert "USDT" not in capfd.readouterr().err
+
+
+def test_what_was_there_before_is_not_added():
+    before = torch.ones(10_000)
+    assert added_memory(lambda: before.sum()) <= 200

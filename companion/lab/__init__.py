@@ -3,6 +3,7 @@
 from companion.lab.asking import predict, reveal
 from companion.lab.bank import check
 from companion.lab.blocks import block
+from companion.lab.holding import added_memory
 from companion.lab.mapping import draw_map, maps
 from companion.lab.masking import Attended, attended, mask_chart, pair_map
 from companion.lab.memory import draw_memory, memory
@@ -28,6 +29,7 @@ __all__ = [
     "Attended",
     "Range",
     "Toy",
+    "added_memory",
     "attended",
     "bars",
     "benchmark",
