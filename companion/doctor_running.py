@@ -24,7 +24,8 @@ def runs(patient: Patient) -> Iterator[Finding]:
     if short and whole:
         missing = isinstance(short, TypeError | ValueError) and "no logits" in str(short)
         name = "no-logits" if missing or "for ids" in str(short) else "raises"
-        yield finding(name, _said(short), f"model(ids) to run on ids (3, {T})", _small(patient))
+        look = _small(patient) if isinstance(short, IndexError) else ""
+        yield finding(name, _said(short), f"model(ids) to run on ids (3, {T})", look)
     elif whole:
         longest = _longest(patient, T, most)
         patient.longest = min(patient.longest, longest)
