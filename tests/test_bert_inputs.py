@@ -473,6 +473,26 @@ def test_masked_inputs_give_what_transformers_gives_in_real_weights(reference, r
     assert torch.allclose(mine[mask], other[mask], atol=1e-5)
 
 
+@pytest.mark.parametrize("way", ["eager", "sdpa"])
+def test_transformers_hands_its_layers_our_mask_repeated_for_each_query(way):
+    from transformers import BertConfig, BertModel
+
+    sizes = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
+    config = BertConfig(vocab_size=50, num_hidden_layers=1, attn_implementation=way, **sizes)
+    model = BertModel(config).eval()
+    masks = []
+
+    def keep(module, args, kwargs):
+        masks.extend(x for x in (*args, *kwargs.values()) if x is not None and x.dim() == 4)
+
+    model.encoder.layer[0].attention.self.register_forward_pre_hook(keep, with_kwargs=True)
+    seen = torch.tensor([[1, 1, 0], [1, 1, 1]])
+    model(torch.randint(1, 50, (2, 3)), attention_mask=seen)
+    (mask,) = masks
+    wanted = additive_mask(seen) if way == "eager" else seen[:, None, None].bool()
+    assert torch.equal(mask, wanted.expand(2, 1, 3, 3))
+
+
 @given(st.lists(st.tuples(lines, lines), min_size=2, max_size=4), st.integers(0, 5))
 @settings(max_examples=25, deadline=None)
 def test_padding_never_changes_a_token_in_real_weights(rows, more):
