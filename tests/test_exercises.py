@@ -889,6 +889,15 @@ def test_a_wrong_shape_is_told_with_the_names_of_its_axes_and_a_large_number_in_
     assert "expected -3.403e+38, got -7.0000" in verdict
 
 
+def test_a_layer_that_cuts_the_gradient_is_told():
+    verdict = EXERCISES["bert_layer"].verdict(
+        lambda x, attend, mlp, norm_1, norm_2: norm_2(
+            norm_1(x + attend(x)).detach() + mlp(norm_1(x + attend(x)).detach())
+        )
+    )
+    assert "no gradient" in verdict, verdict
+
+
 def test_every_exercise_was_answered_in_other_words():
     assert RIGHT_IN_OTHER_WORDS.keys() == EXERCISES.keys()
 

@@ -113,7 +113,8 @@ def _layer_probe(B: int, T: int, C: int) -> Probe:
     """x, and the numbers of the four steps: weights (3, C, C), gains and shifts (2, 2, C)."""
     g = torch.Generator().manual_seed(100 * B + 10 * T + C)
     norms = torch.randn(2, 2, C, generator=g) + torch.tensor([1.0, 0.0])[:, None]
-    return 2 * torch.randn(B, T, C, generator=g), torch.randn(3, C, C, generator=g), norms
+    x = (2 * torch.randn(B, T, C, generator=g)).requires_grad_()
+    return x, torch.randn(3, C, C, generator=g), norms
 
 
 def _with_steps(answer: Callable[..., Tensor], x: Tensor, weights: Tensor, norms: Tensor) -> Tensor:
