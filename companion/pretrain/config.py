@@ -63,7 +63,7 @@ class Config:
     device: Literal["auto", "cpu", "cuda"] = field(default="auto", metadata=_FREE)
     """auto: a GPU where there is one."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of matrix products. auto: bfloat16 on GPUs, and on CPUs with AMX."""
+    """Of matrix products. auto: bfloat16 on GPUs, and on CPUs that multiply it faster."""
     compile: Literal["auto", "yes", "no"] = field(default="auto", metadata=_FREE)
     """torch.compile. auto: where a compiler is at hand and the run is long enough to pay for it."""
     peak_tflops: float = field(default=0.0, metadata=_FREE)
