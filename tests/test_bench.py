@@ -102,6 +102,12 @@ def a_mask_chart():
     lab.mask_chart(rows, ["a form"], seen, title="t", alt=ALT)
 
 
+def a_multiple():
+    curve = [([0, 1], [1, 2])]
+    names = {"named": "the right one", "title": "t", "x": "x", "y": "y", "alt": ALT}
+    lab.multiples({"a": curve, "b": curve}, curve, ylim=(0, 3), **names)
+
+
 @pytest.mark.parametrize(
     "bundle",
     [
@@ -116,9 +122,10 @@ def a_mask_chart():
             lambda: lab.memory({"a": torch.arange(6).view(2, 3)}, group=3, title="t", alt=ALT)
         ),
         lambda: shown(a_mask_chart),
+        lambda: shown(a_multiple),
         lambda: shown(lambda: lab.pair_map([["a", "b"]], [("a", "b", 0)], title="t", alt=ALT)),
     ],
-    ids=["plot", "bars", "grid", "panels", "maps", "memory", "mask chart", "pair map"],
+    ids=["plot", "bars", "grid", "panels", "maps", "memory", "mask chart", "multiples", "pair map"],
 )
 def test_every_picture_has_its_alt_text_and_an_opaque_light_card(bundle):
     data = bundle()
