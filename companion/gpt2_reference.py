@@ -56,11 +56,18 @@ def distance(
     """How far a model's logits are from a release's, in units of float32's rounding.
 
     About 1 for a right model in float32. `released` has the file's tensors, `config`
-    its sizes: neither may come from the model. Without ids, one text of all positions.
+    its sizes: read both back from the files, for neither may come from the model (nor
+    from `their_tensors`, which gives views of it). Without ids, one text of all
+    positions. ValueError where float32 makes no rounding at all, so there is no unit.
     """
     if ids is None:
         dice = torch.Generator().manual_seed(0)
         ids = torch.randint(config.vocab_size, (1, config.block_size), generator=dice)
     right = reference_logits(released, config, ids)
     rounded = reference_logits(released, config, ids, torch.float32)
-    return ((logits_of(model, ids) - right).norm() / (rounded - right).norm()).item()
+    unit = (rounded - right).norm()
+    if unit == 0:
+        raise ValueError(
+            "these formulas are exact in float32 here (all logits 0?): no unit to measure in"
+        )
+    return ((logits_of(model, ids) - right).norm() / unit).item()

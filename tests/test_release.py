@@ -848,6 +848,12 @@ def test_a_slip_in_loading_is_far_away(slip):
     assert distance(model, released, model.config) > 50
 
 
+def test_where_float32_rounds_nothing_there_is_no_unit_to_measure_in():
+    model = GPT(GPTConfig(vocab_size=97, block_size=8, n_layer=2, n_head=1, n_embd=1))
+    with pytest.raises(ValueError, match="no unit"):
+        distance(model, their_tensors(model), model.config)
+
+
 def test_a_model_in_bfloat16_is_farther_than_a_wrong_gelu():
     model = our_gpt()
     released = {name: x.clone() for name, x in their_tensors(model).items()}

@@ -26,7 +26,8 @@ class Range:
 def slider(draw: Callable[..., str], **controls: Range) -> None:
     """Redraw `draw(axes, **values)` whenever a control moves; `draw` returns its alternative text.
 
-    A reader without a kernel sees one panel for each of the first control's `shown` values.
+    A reader without a kernel sees one panel for each of the first control's `shown` values; in it,
+    another control has its own `shown` value for that panel, or where it starts.
     """
     handles = {name: _handle(name, control) for name, control in controls.items()}
     values = {name: control.start for name, control in controls.items()}
@@ -40,7 +41,11 @@ def slider(draw: Callable[..., str], **controls: Range) -> None:
         handle.observe(redraw, names="value")
     live = widgets.VBox([*handles.values(), picture])
     first, control = next(iter(controls.items()))
-    twin = _panels(draw, [values | {first: value} for value in control.shown or (control.start,)])
+    panels = [
+        {name: (c.shown[n] if n < len(c.shown) else c.start) for name, c in controls.items()}
+        for n in range(len(control.shown) or 1)
+    ]
+    twin = _panels(draw, panels)
     display(
         live._repr_mimebundle_() | {"text/html": twin, "text/plain": f"a slider over {first}"},
         raw=True,

@@ -10,6 +10,7 @@ from companion.lab.exercise import Exercise, Mistake
 
 Answer = Callable[[Tensor, float, int], Any]
 EXP_IS_SAFE = 80.0  # exp of 89 is infinite in float32
+NOT_NOTHING = 1e-3  # what a chance that should be 0 and is not counts for, at least
 
 
 def kept(logits: Tensor, top_k: int) -> Tensor:
@@ -79,6 +80,40 @@ def in_order(logits: Tensor, temperature: float, top_k: int) -> Tensor:
     return of_a_row(logits, temperature, top_k).sort(descending=True).values
 
 
+def looked_at(answer: Answer, logits: Tensor, temperature: float, top_k: int) -> Any:
+    """What it returned; where 0 is due, a chance too small to be seen counts as 0.001."""
+    out = ~kept(logits[:, -1], top_k)
+    got = answer(logits, temperature, top_k)
+    if not isinstance(got, Tensor) or got.shape != out.shape or not got.is_floating_point():
+        return got
+    return got.masked_fill(out & (got != 0) & (got.abs() < NOT_NOTHING), NOT_NOTHING)
+
+
+def line_of_all(choose: Callable[[Tensor], Tensor]) -> Answer:
+    """One line for all rows, chosen from the rows' own lines (B, 1)."""
+
+    def answer(logits: Tensor, temperature: float, top_k: int) -> Tensor:
+        line = choose(logits.topk(top_k).values[:, -1:])
+        return (logits / temperature).masked_fill(logits < line, -torch.inf).softmax(-1)
+
+    return at_the_end(answer)
+
+
+def nearly_nothing(got: Any, want: Tensor, logits: Tensor, t: float, k: int) -> bool:
+    """Right where a token has a chance, and next to nothing, not 0, where it has none."""
+    if not isinstance(got, Tensor) or got.shape != want.shape or got.dtype != want.dtype:
+        return False
+    out = ~kept(logits[:, -1], k)
+    close = torch.allclose(got.masked_fill(out, 0), want, rtol=1e-4, atol=1e-4)
+    return close and bool((got[out].abs() <= 1.01 * NOT_NOTHING).all())
+
+
+def in_another_dtype(got: Any, want: Tensor, logits: Tensor, t: float, k: int) -> bool:
+    if not isinstance(got, Tensor) or got.shape != want.shape or not got.is_floating_point():
+        return False
+    return got.dtype != want.dtype and torch.allclose(got.to(want), want, atol=1e-2)
+
+
 def breaks_where_large(got: Any, want: Tensor, logits: Tensor, t: float, k: int) -> bool:
     """Right for small logits, and no number for large ones."""
     if not isinstance(got, Tensor) or got.shape != want.shape:
@@ -123,8 +158,25 @@ token_probabilities = Exercise(
         (torch.tensor([[[9.0, 0.0, 0.0, 0.0], [-5.0, -1.0, -3.0, -2.0]]]), 0.5, 2),  # all negative
         (_large(), 0.25, 3),
         (_large(), 1.0, 4),
+        (_large() - 2000, 0.5, 2),
+        _probe(2, 2, 70, 1.0, 60),
     ),
+    look=looked_at,
     mistakes=(
+        Mistake(
+            "nearly nothing is not nothing",
+            "the chances are right, but a token that is out has kept a tiny one. It should be 0 "
+            "to the last bit: of many thousand tokens, some would be drawn by it.",
+            at_the_end(lambda logits, t, k: of_a_row(logits, t, k).clamp_min(1e-6)),
+            nearly_nothing,
+        ),
+        Mistake(
+            "another dtype",
+            "these are the right chances, in another dtype than the logits came in. Where was it "
+            "changed, and where should it be changed back?",
+            lambda logits, t, k: reference(logits.double(), t, k),
+            in_another_dtype,
+        ),
         Mistake("temperature multiplied", MULTIPLIED, warmed(lambda x, t: x * t)),
         Mistake(
             "no temperature",
@@ -166,8 +218,23 @@ token_probabilities = Exercise(
         ),
         Mistake(
             "one too few",
-            "the last of the k is out as well. Is it larger than itself?",
+            "only k - 1 tokens have a chance. Which of the k is missing, and what put it out?",
             above_the_last,
+        ),
+        Mistake(
+            "one too many",
+            "k + 1 tokens have a chance. Where does your count begin?",
+            at_the_end(lambda logits, t, k: of_a_row(logits, t, min(k + 1, logits.shape[1]))),
+        ),
+        Mistake(
+            "one text's line for all",
+            "the first text's k-th logit was the line for every text. Each row has its own.",
+            line_of_all(lambda lines: lines[0]),
+        ),
+        Mistake(
+            "one line for the batch",
+            "the lowest of the rows' lines was the line for every text. Each row has its own.",
+            line_of_all(lambda lines: lines.min()),
         ),
         Mistake(
             "the k likeliest of the batch",
