@@ -372,6 +372,14 @@ token_probabilities = Exercise(
             ),
         ),
         Mistake(
+            "a logit of -1000 for a token that is out",
+            "it is right until the logits themselves lie below -1000. Which number lies below "
+            "every logit?",
+            at_the_end(
+                lambda logits, t, k: (logits.masked_fill(~kept(logits, k), -1000) / t).softmax(-1)
+            ),
+        ),
+        Mistake(
             "cut off at k columns",
             "these are the chances of the tokens with the k smallest ids, and the rest was cut "
             "off. Which k should take part? And those that are out keep their columns, with 0.",
