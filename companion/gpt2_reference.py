@@ -68,6 +68,6 @@ def distance(
     unit = (rounded - right).norm()
     if unit == 0:
         raise ValueError(
-            "these formulas are exact in float32 here (all logits 0?): no unit to measure in"
+            "float32 makes no rounding here (are all logits 0?): no unit to measure in"
         )
     return ((logits_of(model, ids) - right).norm() / unit).item()
