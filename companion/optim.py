@@ -1,4 +1,4 @@
-"""AdamW as GPT-2 is trained: which weights decay, and how the learning rate goes."""
+"""AdamW for a GPT-2: which weights decay, and how the learning rate goes."""
 
 # Exported from lessons/18_optimizer.md: edit that, then run `make lessons`.
 

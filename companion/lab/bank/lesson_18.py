@@ -26,18 +26,16 @@ def scheduled(
     share: Share = half_cosine,
     down: Callable[[float, float, float], float] = lambda share, lr, low: low + (lr - low) * share,
     after: Callable[[float, float], float] | None = lambda lr, low: low,
-    first_after: int = 0,
 ) -> Answer:
     """A schedule of three stretches, any part of which may be another.
 
-    The warm-up's last step is `warmup + last_up`, and the first after the end
-    `steps + first_after`; without `after` the cosine just goes on.
+    The warm-up's last step is `warmup + last_up`; without `after` the cosine just goes on.
     """
 
     def answer(step: int, steps: int, warmup: int, lr: float, min_lr: float) -> float:
         if step <= warmup + last_up:
             return up(step, warmup, lr, min_lr)
-        if after and step >= steps + first_after:
+        if after and step >= steps:
             return after(lr, min_lr)
         return down(share(done(step, steps, warmup)), lr, min_lr)
 
@@ -53,6 +51,33 @@ def no_end(**parts: Callable) -> Answer:
 
 def from_zero(step: int, warmup: int, lr: float, low: float) -> float:
     return lr * step / warmup
+
+
+def from_zero_kept(step: int, warmup: int, lr: float, low: float) -> float:
+    """Without a division by 0."""
+    return lr * step / max(1, warmup)
+
+
+def to_lr_kept(step: int, warmup: int, lr: float, low: float) -> float:
+    """Without a division by 0."""
+    return lr * (step + 1) / max(1, warmup)
+
+
+def shortened(first: int) -> Answer:
+    """The schedule times a share, `first / warmup` in step 0, divided even where warmup is 0."""
+    return lambda step, steps, warmup, lr, low: (
+        min(1.0, (step + first) / warmup) * reference(max(step, warmup), steps, warmup, lr, low)
+    )
+
+
+def without_warmup(goes_on: bool = True) -> Answer:
+    """The cosine over the whole run."""
+
+    def answer(step: int, steps: int, warmup: int, lr: float, low: float) -> float:
+        done = step / steps if goes_on else min(1.0, step / steps)
+        return low + (lr - low) * half_cosine(done)
+
+    return answer
 
 
 def floored(share: float, lr: float, low: float) -> float:
@@ -80,6 +105,13 @@ RISES = (
     "up to the end it is right. After the last step the cosine goes on, and so the rate rises "
     "again. What should a step past the end get?"
 )
+ROUNDED = (
+    "it is rounded, and at a rate such as 6e-4 little is left then. Nothing has to be rounded."
+)
+NO_WARMUP = (
+    "there is no warm-up: step 0 has lr, and the cosine's way takes the whole run. First the rate "
+    "should rise, and the cosine begin where it has risen."
+)
 NO_WARMUP_STEPS = (
     "a warm-up of 0 steps was divided by. There is then no step that belongs to it, and step 0 has "
     "to have lr."
@@ -99,19 +131,21 @@ PROBES = (
     (40, 12, 4, 3.0, 0.3),
     (715, 19_073, 715, 6.0, 0.6),
     (9_000, 19_073, 715, 6.0, 0.6),
+    (0, 19_073, 715, 6e-4, 6e-5),  # at a rate that is used
+    (9_000, 19_073, 715, 6e-4, 6e-5),
     (5, 8, 0, 2.0, 0.5),
-    (0, 8, 0, 2.0, 0.5),  # no warm-up
-    (5, 6, 6, 1.0, 0.1),
-    (6, 6, 6, 1.0, 0.1),  # nothing but warm-up
+    (0, 8, 0, 2.0, 0.5),  # no warm-up: last, for a division by 0 ends the check
 )
 
 learning_rate = Exercise(
     reference=reference,
     probes=PROBES,
-    tolerance=1e-5,
+    tolerance=1e-6,
     mistakes=(
         Mistake("the first step is wasted", WASTED, scheduled(up=from_zero)),
         Mistake("the first step is wasted", WASTED, scheduled(up=from_zero, last_up=0)),
+        Mistake("the first step is wasted", WASTED, scheduled(up=from_zero_kept, last_up=0)),
+        Mistake("the first step is wasted", WASTED, shortened(0)),
         Mistake(
             "the first step is wasted, and no end", WASTED + " And: " + RISES, no_end(up=from_zero)
         ),
@@ -128,6 +162,12 @@ learning_rate = Exercise(
             scheduled(last_up=0),
         ),
         Mistake(
+            "over the top",
+            "the first step after the warm-up has more than lr: the comparison lets one step too "
+            "many into the warm-up. Which step is its last?",
+            scheduled(up=to_lr_kept, last_up=0),
+        ),
+        Mistake(
             "the warm-up begins at min_lr",
             "the first step has too much: the rise was begun at min_lr. Here it begins at 0, one "
             "step before step 0; min_lr is for the way down only.",
@@ -138,6 +178,8 @@ learning_rate = Exercise(
             "in the first steps the rate is lr already. It should get there by equal rises.",
             scheduled(up=lambda step, warmup, lr, low: lr),
         ),
+        Mistake("no warm-up at all", NO_WARMUP, without_warmup(goes_on=False)),
+        Mistake("no warm-up at all, and no end", NO_WARMUP + " And: " + RISES, without_warmup()),
         Mistake(
             "min_lr in the warm-up",
             "all of the warm-up has min_lr. It should rise to lr by equal steps.",
@@ -232,6 +274,12 @@ learning_rate = Exercise(
             scheduled(down=lambda share, lr, low: lr * share),
         ),
         Mistake(
+            "down to 0, and it stays there",
+            "min_lr plays no part. The half cosine should go from lr to min_lr, and the rate stay "
+            "there: how high is the half cosine?",
+            scheduled(down=lambda share, lr, low: lr * share, after=lambda lr, low: 0.0),
+        ),
+        Mistake(
             "min_lr added on top",
             "after the warm-up the rate begins above lr, by min_lr. If min_lr is underneath, how "
             "much is left for the cosine to go through?",
@@ -262,15 +310,13 @@ learning_rate = Exercise(
         Mistake(
             "a warm-up of no steps",
             NO_WARMUP_STEPS,
-            lambda step, steps, warmup, lr, low: (
-                min(1.0, (step + 1) / warmup) * reference(max(step, warmup), steps, warmup, lr, low)
-            ),
+            shortened(1),
         ),
-        Mistake(
-            "nothing but a warm-up",
-            "where the warm-up takes the whole run, no step is left for the cosine, and 0 was "
-            "divided by 0. What should the first step after the run get?",
-            scheduled(first_after=1),
+        *(
+            Mistake(
+                "rounded", ROUNDED, lambda *probe, places=places: round(reference(*probe), places)
+            )
+            for places in (3, 4, 5)
         ),
     ),
 )
