@@ -178,18 +178,12 @@ def _awake(patient: Patient) -> Patient:
         for name, p in twin.named_parameters():
             if name in asleep:
                 p.normal_(std=0.02)
-    copy = _like(patient, twin)
+    copy = patient.like(twin)
     if coarse:
         try:
-            fine = _like(patient, deepcopy(twin).float())
+            fine = patient.like(deepcopy(twin).float())
             fine(fine.text())
             copy = fine
         except Exception:  # its forward insists on a dtype
             return copy
-    return copy
-
-
-def _like(patient: Patient, model: nn.Module) -> Patient:
-    copy = Patient(model, patient.vocab_size, patient.block_size)
-    copy.T, copy.longest = patient.T, patient.longest
     return copy

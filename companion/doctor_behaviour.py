@@ -15,6 +15,7 @@ __all__ = [
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 
 from companion.doctor_patient import Patient
 from companion.doctor_report import Finding, finding
+from companion.doctor_watch import Watch
 from companion.heads import batch_leak, tail_leak
 from companion.masks import future_leak, influence
 from companion.probing import change, other_ids
@@ -129,26 +131,43 @@ def tells_order(patient: Patient) -> Iterator[Finding]:
     turned = torch.cat([ids[:, :-1].flip(1), ids[:, -1:]], dim=1)
     if torch.equal(ids, turned):
         return
-    blocks = stack(patient.model)
-    block = blocks[0][1] if blocks else None
     others = torch.cat([other_ids(ids)[:, :-1], ids[:, -1:]], dim=1)
-    one, other, far = (_at_last(patient, x, block) for x in (ids, turned, others))
+    one, other, far = (_at_last(patient, x) for x in (ids, turned, others))
     moved, noise = change(one, other).max().item(), patient.noise(one, 64)
     if moved <= noise < change(one, far).max().item():  # what came before does matter
+        if _tells_faintly(patient, ids, turned):
+            return
         said = f"the earlier tokens in reverse order move the last output by {moved:.2g}"
         yield finding("blind-to-positions", said, "more than rounding")
 
 
-def _at_last(patient: Patient, ids: Tensor, block: nn.Module | None) -> Tensor:
-    """What a block hands on at the last position, or the logits there."""
+def _tells_faintly(patient: Patient, ids: Tensor, turned: Tensor) -> bool:
+    """Whether a copy in float64 tells two orders apart, where it is float64 throughout.
+
+    Blocks with their norms behind them hand attention small numbers at the start, as
+    GPT-1's do: nearly equal weights, and an order that is lost in float32's rounding.
+    """
+    try:
+        fine = patient.like(deepcopy(patient.model).double())
+        with Watch() as watch:
+            one, other = (_at_last(fine, x) for x in (ids, turned))
+    except Exception:  # it cannot be copied, or its forward insists on a dtype
+        return False
+    coarse = one.dtype != torch.float64 or watch.casts - {torch.float64}
+    return not coarse and change(one, other).max().item() > fine.noise(one, 64)
+
+
+def _at_last(patient: Patient, ids: Tensor) -> Tensor:
+    """What the first block hands on at the last position, or the logits there."""
     seen: list[Tensor] = []
 
     def note(module: nn.Module, args: Any, output: Any) -> None:
         x = output[0] if isinstance(output, tuple) else output
         if isinstance(x, Tensor) and x.dim() == 3 and x.shape[1] == ids.shape[1]:
-            seen.append(x[:, -1].float())
+            seen.append(x[:, -1].to(torch.promote_types(x.dtype, torch.float32)))
 
-    handle = block.register_forward_hook(note) if block is not None else None
+    blocks = stack(patient.model)
+    handle = blocks[0][1].register_forward_hook(note) if blocks else None
     try:
         logits = patient(ids)
     finally:

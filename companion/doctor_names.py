@@ -61,7 +61,8 @@ KNOWN = {
     ),
     "sees-future": (
         "logits depend on later tokens",
-        "the mask: left out, off by one, transposed; the axis of the softmax",
+        "the mask: left out, off by one, transposed; the axis of the softmax; a norm "
+        "over (T, C) for C; a view, where a transpose was meant, that mixes tokens",
     ),
     "short-differs": (
         "a text's beginning gets other logits alone than with what follows it",
@@ -94,7 +95,8 @@ KNOWN = {
     ),
     "tie-copied": (
         "the token table and the last layer are copies, not one tensor",
-        "lm_head.weight = wte.weight, without clone(), copy_() or .data",
+        "lm_head.weight = wte.weight, without clone(), copy_() or .data, and once more "
+        "after load_state_dict(assign=True)",
     ),
     "tie-broken": (
         "the config says tied, and the weights are not",
@@ -110,7 +112,8 @@ KNOWN = {
     ),
     "residual-growth": (
         "the residual stream grows with depth more than it should at the start",
-        "the start of each branch's last Linear (c_proj); a norm that is left out",
+        "the start of each branch's last Linear (c_proj); an x that is added twice; "
+        "a norm that is left out",
     ),
     "scores-unscaled": (
         "attention's scores are not divided by the root of the head size",

@@ -66,6 +66,12 @@ class Patient(nn.Module):
         """Mean loss of each token but the first."""
         return next_token_loss(self(ids)[:, :-1], ids[:, 1:])
 
+    def like(self, model: nn.Module) -> "Patient":
+        """Another model, such as a copy of this one, to be asked the same."""
+        copy = Patient(model, self.vocab_size, self.block_size)
+        copy.T, copy.longest = self.T, self.longest
+        return copy
+
     def noise(self, logits: Tensor, steps: int = 16) -> float:
         """What rounding may do to such numbers; at most a quarter of the largest."""
         return min(steps * self.rounding, 0.25) * logits.abs().max().item()

@@ -72,7 +72,7 @@ def grows_slowly(patient: Patient) -> Iterator[Finding]:
     ends, others = _spreads([block for _, block in blocks])
     if sizes[-1] > 2 * sqrt(len(sizes)) * sizes[0]:
         most = sqrt(len(sizes))
-        said = f"at most about {most * sizes[0]:.2g}, {most:.1f} times as much"
+        said = f"at most {most:.1f} times the stream after block 1: {most * sizes[0]:.2g}"
         yield finding("residual-growth", grown, said)
     elif ends and others and ends / others > (1 + 1 / sqrt(2 * n)) / 2:
         said = f"c_proj's weights spread by {ends:.3g}, the others by {others:.3g}"

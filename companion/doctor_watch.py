@@ -2,7 +2,7 @@
 
 # Exported from lessons/16_silent_bugs.md: edit that, then run `make lessons`.
 
-__all__ = ["CASTS", "PRODUCTS", "casts_nothing", "divides_scores"]
+__all__ = ["CASTS", "PRODUCTS", "Watch", "casts_nothing", "divides_scores"]
 
 from collections.abc import Callable, Iterator
 from math import isclose, sqrt
@@ -17,10 +17,10 @@ from companion.doctor_patient import Patient
 from companion.doctor_report import Finding, finding, listed
 
 PRODUCTS = ("matmul", "__matmul__", "bmm")
-CASTS = ("half", "bfloat16", "double", "to", "type", "type_as")
+CASTS = ("half", "bfloat16", "float", "double", "to", "type", "type_as")
 
 
-class _Watch(TorchFunctionMode):
+class Watch(TorchFunctionMode):
     """Sees products of queries and keys, factors, softmaxes, and casts."""
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ def divides_scores(patient: Patient) -> Iterator[Finding]:
     Looked for in attention that is written out with matmul and softmax, and in the
     `scale` of torch's own. A division of q or k beforehand counts as well.
     """
-    with _Watch() as watch:
+    with Watch() as watch:
         patient(patient.text())
     for size, factor in watch.weighed:
         roots = [size**power for power in (0.5, -0.5, 0.25, -0.25)]
@@ -88,7 +88,7 @@ def divides_scores(patient: Patient) -> Iterator[Finding]:
 @torch.no_grad()
 def casts_nothing(patient: Patient) -> Iterator[Finding]:
     """Forward casts numbers to no dtype but those of the weights, or float32."""
-    with _Watch() as watch:
+    with Watch() as watch:
         patient.run(patient.text())
     patient.kept.put_back()
     usual = {p.dtype for p in patient.model.parameters()} | {torch.float32}

@@ -20,11 +20,13 @@ from transformers import (
     LlamaForCausalLM,
 )
 
+from companion import doctor_behaviour
 from companion.doctor import examine
 from companion.doctor_names import KNOWN
 from companion.doctor_report import Finding, Report, finding
 from companion.gpt import GPT, GPTConfig
 from companion.heads import merge_heads, split_heads
+from companion.init import init_gpt2_
 from companion.loss import next_token_loss
 from companion.optim import configure_optimizer, decay_groups
 
@@ -569,6 +571,36 @@ def test_a_model_made_under_inference_mode_gets_notes_and_no_crash():
         model = gpt()
     report = look(model)
     assert "inference" in str(report).lower()
+
+
+class PostNorm(nn.Module):
+    """GPT-1's block: each norm stands behind its branch."""
+
+    def __init__(self, block):
+        super().__init__()
+        self.attn, self.mlp = block.attn, block.mlp
+        self.ln_1, self.ln_2 = block.ln_1, block.ln_2
+
+    def forward(self, x):
+        x = self.ln_1(x + self.attn(x))
+        return self.ln_2(x + self.mlp(x))
+
+
+def post_norm(cls, seed):
+    model = gpt(cls, seed, n_embd=64, n_head=4)
+    model.h = nn.ModuleList(PostNorm(block) for block in model.h)
+    model.ln_f = nn.Identity()
+    init_gpt2_(model, n_layer=2)
+    return model
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_order_lost_in_rounding_is_told_from_none(seed, monkeypatch):
+    assert look(post_norm(Positions, seed)).healthy
+    assert look(post_norm(WithoutPositions, seed)).names[0] == "blind-to-positions"
+    assert look(post_norm(AllAtZero, seed)).names[0] == "blind-to-positions"
+    monkeypatch.setattr(doctor_behaviour, "_tells_faintly", lambda *args: False)
+    assert look(post_norm(Positions, seed)).names == ("blind-to-positions",)
 
 
 def test_untied_alone_is_no_finding():

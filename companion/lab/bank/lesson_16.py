@@ -18,6 +18,7 @@ SHORT, LONG = "a short text", "a text of block_size"
 TWICE = "a text read twice in eval mode"
 TAUGHT = "a text read twice while training"
 SILENT = "the share of zeros in attention's dropout"
+WHOLE = "what attention's dropout cuts off, always a whole head of a token"
 SPARE = "rows of a mask beyond block_size"
 
 
@@ -40,7 +41,7 @@ def look(answer: Callable[..., nn.Module], C: int, n_head: int, block_size: int)
         module.train()
         twice = [module(text(C, 5, rows=3)) for _ in range(2)]
         seen[TAUGHT] = bool(torch.equal(*twice))
-        seen[SILENT] = silent(module, C)
+        seen[SILENT], seen[WHOLE] = silent(module, C, n_head)
     squares = [x for m in module.modules() for x in m.buffers(recurse=False) if x.dim() > 1]
     return seen | {SPARE: max([0, *(x.shape[-1] - block_size for x in squares)])}
 
@@ -53,14 +54,17 @@ def or_error(module: nn.Module, x: Tensor) -> Tensor | str:
         return f"a {type(error).__name__}"
 
 
-def silent(module: nn.Module, C: int) -> float:
-    """How often the first token, which sees itself alone, is cut off from its value: in tenths."""
+def silent(module: nn.Module, C: int, n_head: int) -> tuple[float, bool]:
+    """How often the first token, which sees itself alone, is cut off from its value: in tenths.
+
+    And whether that is by the weight: then all numbers of a head go together.
+    """
     with torch.no_grad():
         module.c_proj.weight.copy_(torch.eye(C))
         module.c_proj.bias.zero_()
-    x = text(C, 1).repeat(600, 1, 1)
-    zeros = (module(x) == 0).float().mean().item()
-    return round(zeros, 1)
+    zeros = module(text(C, 1).repeat(600, 1, 1)) == 0
+    heads = zeros.unflatten(-1, (n_head, -1)).float().mean(-1)
+    return round(zeros.float().mean().item(), 1), bool(((heads == 0) | (heads == 1)).all())
 
 
 # --- answers ------------------------------------------------------------------------------------
@@ -86,7 +90,7 @@ class Mended(nn.Module):
         )
         scores = q @ k.mT / sqrt(C // self.n_head)  # (B, nh, T, T)
         weights = self.drop(self.weights(scores, T))
-        return self.c_proj((weights @ v).transpose(1, 2).reshape(B, T, C))
+        return self.c_proj(self.sums(weights @ v).transpose(1, 2).reshape(B, T, C))
 
     def weights(self, scores: Tensor, T: int) -> Tensor:
         return scores.masked_fill(~self.cut(T), -torch.inf).softmax(dim=-1)
@@ -97,6 +101,9 @@ class Mended(nn.Module):
     def drop(self, weights: Tensor) -> Tensor:
         return F.dropout(weights, 0.1, training=self.training)
 
+    def sums(self, y: Tensor) -> Tensor:
+        return y
+
 
 class OfWidth(Mended):
     def rows(self, n_embd, block_size):
@@ -106,6 +113,11 @@ class OfWidth(Mended):
 class TooLarge(Mended):
     def rows(self, n_embd, block_size):
         return 1024
+
+
+class OfTheLarger(Mended):
+    def rows(self, n_embd, block_size):
+        return max(n_embd, block_size)
 
 
 class Uncut(Mended):
@@ -148,6 +160,16 @@ class NoDropout(Mended):
         return weights
 
 
+class OnSums(NoDropout):
+    def sums(self, y):
+        return F.dropout(y, 0.1, training=self.training)
+
+
+class OnScores(NoDropout):
+    def weights(self, scores, T):
+        return super().weights(F.dropout(scores, 0.1, training=self.training), T)
+
+
 class TurnedRound(Mended):
     def drop(self, weights):
         return F.dropout(weights, 0.1, training=not self.training)
@@ -169,8 +191,12 @@ def same(seen: Seen, want: Seen, *names: str) -> bool:
     return all(first_difference(seen[name], want[name], 1e-4) is None for name in names)
 
 
-def fails_when_long(seen: Seen, want: Seen, *probe: int) -> bool:
-    return isinstance(seen[LONG], str)
+def fails_when_long(seen: Seen, want: Seen, C: int, n_head: int, block_size: int) -> bool:
+    return isinstance(seen[LONG], str) or block_size < C
+
+
+def has_rows_of_the_larger(seen: Seen, want: Seen, C: int, n_head: int, block_size: int) -> bool:
+    return seen[SPARE] == max(0, C - block_size) and same(seen, want, SHORT, LONG)
 
 
 def has_spare_rows(seen: Seen, want: Seen, *probe: int) -> bool:
@@ -190,21 +216,33 @@ def stays_put(seen: Seen, want: Seen, *probe: int) -> bool:
 
 
 def at_another_rate(seen: Seen, want: Seen, *probe: int) -> bool:
+    return drops_elsewhere(seen, want) and seen[WHOLE] and seen[SILENT] > 0
+
+
+def drops_numbers(seen: Seen, want: Seen, *probe: int) -> bool:
+    return drops_elsewhere(seen, want) and not seen[WHOLE]
+
+
+def drops_no_weight(seen: Seen, want: Seen, *probe: int) -> bool:
+    return drops_elsewhere(seen, want) and seen[SILENT] == 0
+
+
+def drops_elsewhere(seen: Seen, want: Seen) -> bool:
     return not seen[TAUGHT] and same(seen, want, SHORT, LONG, TWICE, SPARE)
 
 
 def untouched(seen: Seen, want: Seen, *probe: int) -> bool:
-    return fails_when_long(seen, want) and moves_in_eval(seen, want)
+    return fails_when_long(seen, want, *probe) and moves_in_eval(seen, want)
 
 
 FIRST = (
-    "a full text still makes it raise, and in eval mode a text read twice still gets two answers. "
-    "Run the doctor on it: which finding stands first, and what does it say it measured?"
+    "a full text still makes it raise. Run the doctor on it: which finding stands first, and what "
+    "does it say it measured?"
 )
 
 mended_attention = Exercise(
     reference=Mended,
-    probes=[(16, 2, 24), (24, 4, 32), (12, 3, 16)],
+    probes=[(16, 2, 24), (24, 4, 32), (12, 3, 16), (24, 4, 8)],
     look=look,
     mistakes=[
         Mistake("as it came", FIRST, AsItCame, untouched),
@@ -214,6 +252,14 @@ mended_attention = Exercise(
             "which argument says how many of those there may be?",
             OfWidth,
             fails_when_long,
+        ),
+        Mistake(
+            "a mask of the larger of the two",
+            "it never fails now, and where the model is wider than a text is long it keeps rows "
+            "that no text can reach, as in the sizes of GPT-2 at the top of the lesson. Does a "
+            "mask have to know the width at all?",
+            OfTheLarger,
+            has_rows_of_the_larger,
         ),
         Mistake(
             "a mask of some other size",
@@ -248,6 +294,21 @@ mended_attention = Exercise(
             "eval mode, and no more than that.",
             NoDropout,
             stays_put,
+        ),
+        Mistake(
+            "dropout on single numbers",
+            "it drops at the right times, but cuts single numbers out of values, or of their sums. "
+            "The docstring says what dropout is on: without its weight, a token is not heard at "
+            "all in that head.",
+            OnSums,
+            drops_numbers,
+        ),
+        Mistake(
+            "dropout on the scores",
+            "a score set to 0 is a score like another, and softmax gives it weight. No key is "
+            "dropped that way. What does the docstring say dropout is on?",
+            OnScores,
+            drops_no_weight,
         ),
         Mistake(
             "another rate of dropout",
