@@ -233,6 +233,19 @@ def test_a_panel_is_logarithmic_where_it_was_asked_for():
     assert {axes.get_xscale() for axes in figure.axes[:3]} == {"log"}
 
 
+@pytest.mark.parametrize("same_y", [False, True])
+def test_panels_have_one_y_scale_where_it_was_asked_for(same_y):
+    figures = []
+    low, high = {"a": ([0, 1], [0.0, 1.0])}, {"a": ([0, 1], [2.0, 5.0])}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plots, "show_figure", lambda figure, alt: figures.append(figure))
+        lab.panels({"l": low, "h": high}, title="t", x="x", alt=ALT, same_y=same_y)
+    left, right = (axes.get_ylim() for axes in figures[0].axes)
+    assert (left == right) == same_y
+    assert min(left[0], right[0]) <= 0
+    assert max(left[1], right[1]) >= 5
+
+
 def test_marked_cells_of_a_grid_get_a_frame_each():
     figures = []
     with pytest.MonkeyPatch.context() as patch:

@@ -1038,6 +1038,12 @@ def test_the_first_difference_gives_index_and_both_values():
     )
 
 
+def test_an_input_too_long_to_be_shown_is_written_as_the_exercise_says():
+    exercise = grades(show=lambda x: f"{len(x)} numbers")
+    assert "on input 1 (2 numbers), at (0,)" in exercise.verdict(lambda x: x * 2 + 1)
+    assert "on input 1 (2 numbers)" in exercise.verdict(lambda x: x.view(5, 5))
+
+
 def test_shape_and_dtype_are_named():
     assert "expected shape (2,), got (2, 1)" in grades().verdict(lambda x: x[:, None] * 2)
     assert "expected torch.float32, got torch.float64" in grades().verdict(lambda x: x.double() * 2)

@@ -45,6 +45,7 @@ class Exercise:
     2") to what is then said; `at_most` maps what may be done so many times on any input to that
     number, and to what is said of more. `axes` names those of what is returned, "(B, T)", and is
     said where the shape is wrong.
+    `show(*probe)` writes an input in a line, where it is too long to be shown as it is.
     Where an answer makes a model, `look(answer, *probe)` makes it and returns what is compared.
     """
 
@@ -57,6 +58,7 @@ class Exercise:
     tolerance: float = 1e-4
     look: Callable[..., Any] | None = None
     axes: str = ""
+    show: Callable[..., str] | None = None
 
     def __call__(self, answer: Any) -> None:
         """Print what the check found; `answer` should be a function, and may be anything."""
@@ -114,7 +116,7 @@ class Exercise:
             difference = difference.replace("expected shape", f"expected {self.axes}, here", 1)
         right = differences.count(None)
         some = f" ({right} of {len(runs)} inputs came out right)" if right else ""
-        return f"not yet: on input {at + 1}{_shown(runs[at].probe)}, {difference}{some}"
+        return f"not yet: on input {at + 1}{self._shown(runs[at].probe)}, {difference}{some}"
 
     def _is(self, mistake: Mistake, runs: list[Run], wants: list[Run]) -> bool:
         for run, want in zip(runs, wants):
@@ -142,7 +144,7 @@ class Exercise:
         if len(known) == len(self.mistakes) > 1:  # then it tells nothing about this answer
             known = []
         at = [f"    at: {line}"] if line else []
-        on = [f"    on input {len(before) + 1}{shown}"] if (shown := _shown(run.probe)) else []
+        on = [f"    on input {len(before) + 1}{shown}"] if (shown := self._shown(run.probe)) else []
         return "\n".join([text, *at, *on, *known[:1]])
 
     def _raises(self, mistake: Mistake, before: list[Run], run: Run) -> bool:
@@ -166,6 +168,9 @@ class Exercise:
         return next((self.forbidden[op] for op in done if op in self.forbidden), None) or next(
             too_often, None
         )
+
+    def _shown(self, probe: tuple[Any, ...]) -> str:
+        return f" ({self.show(*probe)})" if self.show else _shown(probe)
 
     def _printed(self, runs: list[Run]) -> str:
         """What the answer printed on the first input: the learner put it there to see it."""

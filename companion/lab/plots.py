@@ -59,17 +59,18 @@ def panels(
     log: str = "",
     log_y: Sequence[str] = (),
     xticks: Sequence[float] | None = None,
+    same_y: bool = False,
 ) -> None:
     """Draw several measures of the same named curves, a panel each, two in a row; show the picture.
 
     `measures` maps what a panel shows to its curves by name, the same names in each, which are
     written once, on top. `log` is as in `plot`, for all panels; `log_y` names those panels
-    whose y axis is logarithmic too.
+    whose y axis is logarithmic too. With `same_y` all have one y scale, to be compared by eye.
     """
     rows = -(-len(measures) // 2)
     with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 0.9 + 2.1 * rows), layout="constrained")
-        places = list(figure.subplots(rows, 2, squeeze=False, sharex=True).flat)
+        places = list(figure.subplots(rows, 2, squeeze=False, sharex=True, sharey=same_y).flat)
         for axes, (y, curves) in zip(places, measures.items()):
             scales = "".join(sorted({*log, "y"} if y in log_y else log))
             draw_curves(axes, lines=curves, log=scales)

@@ -86,6 +86,24 @@ def lowest_of_all(evaluated: Evaluated, patience: int) -> tuple[int, int]:
     return min(numbers, key=lambda row: row[2])[0], evaluated[-1][0]
 
 
+def plain_min(evaluated: Evaluated, patience: int) -> tuple[int, int]:
+    """As `lowest_of_all`, and NaN is left in: it stays the lowest where it comes first."""
+    return min(evaluated, key=lambda row: row[2])[0], evaluated[-1][0]
+
+
+def plain_min_in_time(evaluated: Evaluated, patience: int) -> tuple[int, int]:
+    return plain_min(evaluated, patience)[0], reference(evaluated, patience)[1]
+
+
+def smallest_gap_of_all(evaluated: Evaluated, patience: int) -> tuple[int, int]:
+    numbers = [row for row in evaluated if not isnan(row[2])]
+    return min(numbers, key=lambda row: row[2] - row[1])[0], evaluated[-1][0]
+
+
+def plain_smallest_gap(evaluated: Evaluated, patience: int) -> tuple[int, int]:
+    return min(evaluated, key=lambda row: row[2] - row[1])[0], evaluated[-1][0]
+
+
 def lowest_of_all_in_time(evaluated: Evaluated, patience: int) -> tuple[int, int]:
     return lowest_of_all(evaluated, patience)[0], reference(evaluated, patience)[1]
 
@@ -187,6 +205,12 @@ def _run(vals: list[float], *, every: int = 100, start: int = 0) -> Evaluated:
     return [(start + n * every, round(3.0 * 0.8**n, 4), float(val)) for n, val in enumerate(vals)]
 
 
+def _in_words(evaluated: Evaluated, patience: int) -> str:
+    """The part of an input that decides: held-out losses, first and last step, patience."""
+    vals = " ".join(f"{val:g}" for _, _, val in evaluated)
+    return f"held out {vals}, steps {evaluated[0][0]} to {evaluated[-1][0]}, patience {patience}"
+
+
 PROBES = (
     (_run([4.6, 2.1, 1.8, 1.7, 1.9, 1.75, 2.0, 2.2, 2.4]), 3),
     (_run([4.6, 2.2, 2.3, 2.1, 2.2, 2.0, 2.1, 2.3, 1.9, 2.5]), 2),
@@ -201,6 +225,8 @@ PROBES = (
     (_run([4.0, 3.0, 3.1, 3.05, 2.9, 2.8], every=10), 1),
     (_run([2.0, 2.5, 2.4, 2.3, 2.2, 2.1, 1.0], every=20), 4),  # falling, and never a new lowest
     (_run([2.0], start=40), 2),
+    (_run([90.0, 40.0, 12.0, 11.0, 10.5, 11.5, 12.5, 13.0]), 2),  # as losses of a bad start are
+    (_run([2.0, 1.9999, 1.9998, 1.9997, 2.1, 2.2, 2.3], every=5), 2),  # a little lower is lower
 )
 
 COUNT = (
@@ -211,6 +237,10 @@ NUMBERS = (
     "the loss of an estimate was NaN, which is no number. It is not lower than anything, and "
     "nothing is lower than it. "
 )
+GAP = (
+    "the smallest distance between the two losses was kept. It is smallest when nothing has been "
+    "learned. What should be small?"
+)
 EQUAL = (
     "an estimate that only equals the lowest was taken for progress. A new lowest is lower than "
     "all before it."
@@ -219,6 +249,7 @@ EQUAL = (
 stop_at = Exercise(
     reference=reference,
     probes=PROBES,
+    show=_in_words,
     mistakes=(
         Mistake(
             "the last weights",
@@ -234,10 +265,11 @@ stop_at = Exercise(
         ),
         Mistake(
             "judged by the gap",
-            "the smallest distance between the two losses was kept. It is smallest when nothing "
-            "has been learned. What should be small?",
+            GAP,
             stopping(value=lambda train, val: val - train),
         ),
+        Mistake("judged by the gap", GAP, smallest_gap_of_all),
+        Mistake("judged by the gap", GAP, plain_smallest_gap),
         Mistake(
             "misses counted since the start",
             "the estimates without a new lowest were added up over the whole run. Patience is "
@@ -308,6 +340,18 @@ stop_at = Exercise(
             stopping(better=lambda val, best: not val >= best),
         ),
         Mistake(
+            "begun too low",
+            "the lowest began with a number that a loss can lie above: then no estimate of a bad "
+            "start is a new lowest. With what can it begin, so that every number is lower?",
+            stopping(first=10.0),
+        ),
+        Mistake(
+            "a little lower is not enough",
+            "an estimate was asked to be lower than the lowest by some margin. The exercise asks "
+            "for lower, by however little.",
+            stopping(better=lambda val, best: val < best - 1e-3),
+        ),
+        Mistake(
             "begun with a NaN",
             NUMBERS + "Where the first is one, and is taken for the lowest, it stays the lowest. "
             "With what can the lowest begin, so that every number is lower?",
@@ -337,10 +381,24 @@ stop_at = Exercise(
             lowest_of_all,
         ),
         Mistake(
+            "the lowest of the whole run",
+            "`min` over all estimates was kept, and the run went to its end. Early stopping is "
+            "decided on the way, when what comes later is not known. And `min` slips on a NaN: "
+            "where that comes first, nothing is lower.",
+            plain_min,
+        ),
+        Mistake(
             "the lowest, though it came after the stop",
             "the run ends where it should, and weights are kept that it would have had later. "
             "Which estimates have been made by then?",
             lowest_of_all_in_time,
+        ),
+        Mistake(
+            "the lowest, though it came after the stop",
+            "the run ends where it should, and `min` was taken over all estimates. Which of them "
+            "have been made by then? And `min` slips on a NaN: where that comes first, nothing is "
+            "lower.",
+            plain_min_in_time,
         ),
         Mistake(
             "the highest",
