@@ -227,6 +227,16 @@ def test_each_measure_has_a_panel_and_the_names_are_written_once_in_their_colour
     assert [axes.get_xlabel() for axes in shown[-2:]] == ["steps"] * min(2, count)
 
 
+def test_a_level_is_a_dashed_line_named_at_its_end_and_not_in_the_legend():
+    figure = drawn_panels(2, levels={"measure 1": {"chance": 1.5}})
+    plain, other = figure.axes
+    (level,) = [line for line in other.lines if set(line.get_ydata()) == {1.5}]
+    assert level.is_dashed()
+    assert [text.get_text() for text in other.texts] == ["chance"]
+    assert not plain.texts
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["ours", "theirs"]
+
+
 def test_a_panel_is_logarithmic_where_it_was_asked_for():
     figure = drawn_panels(3, log="x", log_y=("measure 1",), xticks=[1, 10])
     assert [axes.get_yscale() for axes in figure.axes[:3]] == ["linear", "log", "linear"]

@@ -1,5 +1,9 @@
 """Lesson 23: pairs that do not give themselves away, and the loop that trains both tasks."""
 
+import ast
+import json
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -126,6 +130,48 @@ def test_widening_scales_the_linears_and_leaves_the_tables():
     for (name, one), two in zip(model.named_modules(), other.modules()):
         if isinstance(one, nn.Linear) and name != "cls.predictions.decoder":
             torch.testing.assert_close(two.weight, one.weight * 3.5)
+
+
+# --- what the lesson recorded ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def the_lesson(monkeypatch):
+    """What the lesson defines, on a little of its text: imports, functions and constants."""
+    prose = lab.prose()
+    little = prose._replace(
+        train=[document[:150] for document in prose.train[::3]],
+        train_manual=prose.train_manual[::3],
+        held_out=[document[:150] for document in prose.held_out],
+    )
+    monkeypatch.setattr(lab, "prose", lambda: little)
+    path = Path(__file__).parents[1] / "notebooks" / "23_bert_pretraining.ipynb"
+    names = {}
+    for cell in json.loads(path.read_text())["cells"]:
+        if cell["cell_type"] != "code":
+            continue
+        kept = [
+            node
+            for node in ast.parse("".join(cell["source"])).body
+            if isinstance(node, (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef))
+            or (isinstance(node, ast.Assign) and ast.unparse(node.targets[0]).isupper())
+        ]
+        exec(compile(ast.Module(kept, []), str(path), "exec"), names)
+    return names
+
+
+def test_every_recorded_experiment_can_be_run_again(the_lesson):
+    the_lesson["LABELLED"] = (64,)
+    results = {
+        "without_a_model": the_lesson["without_a_model"](seed=0),
+        "both_tasks": the_lesson["both_tasks"](seed=0, steps=2),
+        "by_place": the_lesson["by_place"](seed=0, steps=2),
+        "read_off": the_lesson["read_off"](seed=0, known=200),
+    }
+    for name, found in results.items():
+        path = lab.records.RUNS / f"23_bert_pretraining_{name}.json"
+        recorded = json.loads(path.read_text())["results"]["0"]
+        assert json.loads(json.dumps(found)).keys() == recorded.keys()
 
 
 # --- the text -------------------------------------------------------------------------------------

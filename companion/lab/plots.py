@@ -60,12 +60,14 @@ def panels(
     log_y: Sequence[str] = (),
     xticks: Sequence[float] | None = None,
     same_y: bool = False,
+    levels: Mapping[str, Mapping[str, float]] | None = None,
 ) -> None:
     """Draw several measures of the same named curves, a panel each, two in a row; show the picture.
 
     `measures` maps what a panel shows to its curves by name, the same names in each, which are
     written once, on top. `log` is as in `plot`, for all panels; `log_y` names those panels
     whose y axis is logarithmic too. With `same_y` all have one y scale, to be compared by eye.
+    `levels` maps a panel to heights by name: a dashed grey line each, named at its right end.
     """
     rows = -(-len(measures) // 2)
     with rc_context(STYLE):
@@ -76,6 +78,11 @@ def panels(
             draw_curves(axes, lines=curves, log=scales)
             axes.set_title(y, fontweight="normal", fontsize=9.5)
             _ticks(axes, scales, xticks, None)
+            for name, height in (levels or {}).get(y, {}).items():
+                axes.axhline(height, color=MUTED, linestyle=(0, (4, 3)), linewidth=1.5, zorder=1)
+                at = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+                look = {"color": MUTED, "fontsize": 8.5, "va": "center", "annotation_clip": False}
+                axes.annotate(name, (1, height), xytext=(4, 0), **at, **look)
         for axes in places[len(measures) :]:
             axes.set_axis_off()
         for axes in places[max(0, len(measures) - 2) : len(measures)]:

@@ -54,6 +54,22 @@ def mean_of_rows(mlm: Tensor, labels: Tensor) -> Tensor:
     return (each_word(mlm, labels).sum(1) / (labels != IGNORED).sum(1)).mean()
 
 
+def mean_of_rows_with_words(mlm: Tensor, labels: Tensor) -> Tensor:
+    return (each_word(mlm, labels).sum(1) / (labels != IGNORED).sum(1)).nanmean()
+
+
+def mean_of_rows_or_0(mlm: Tensor, labels: Tensor) -> Tensor:
+    return (each_word(mlm, labels).sum(1) / (labels != IGNORED).sum(1).clamp(min=1)).mean()
+
+
+def batch_transposed(mlm: Tensor, labels: Tensor) -> Tensor:
+    return words(mlm.transpose(0, 1), labels)
+
+
+def above_0(mlm: Tensor, labels: Tensor) -> Tensor:
+    return F.cross_entropy(mlm[labels > 0], labels[labels > 0])
+
+
 def mean_of_row_sums(mlm: Tensor, labels: Tensor) -> Tensor:
     return each_word(mlm, labels).sum(1).mean()
 
@@ -157,6 +173,37 @@ loss_of_both = Exercise(
             "text with few masked ones, and a text with none gives NaN. One mean over all words "
             "that are asked for.",
             both(mean_of_rows),
+        ),
+        *(
+            Mistake(
+                "the mean of each row's mean",
+                "each text got a mean of its own, and these were averaged: a word counts for more "
+                f"in a text with few masked ones. ({empty}) One mean over all words that are asked "
+                "for.",
+                both(part),
+            )
+            for empty, part in {
+                "Texts with none were left out well.": mean_of_rows_with_words,
+                "And a text with none is taken for one without a loss.": mean_of_rows_or_0,
+            }.items()
+        ),
+        Mistake(
+            "texts and places exchanged",
+            "the scores are in the order of places first and the labels in that of texts first, so "
+            "a word is compared with the scores of another text. Both have to be laid out alike.",
+            both(batch_transposed),
+        ),
+        Mistake(
+            "the token of id 0 left out",
+            "0 is a token like any other, and where it was masked it is asked for. Only one label "
+            "means that nothing is.",
+            both(above_0),
+        ),
+        Mistake(
+            "pairs at half weight",
+            "the pairs' loss came in halved. BERT adds the two means as they are, though one is "
+            "much larger at first.",
+            both(of_pairs=lambda nsp, is_next: pairs(nsp, is_next) / 2),
         ),
         Mistake(
             "words summed over a row",
