@@ -58,9 +58,10 @@ def test_a_pair_is_a_passage_and_the_next_or_one_of_another_document(lengths, le
     assert (first[~follows] // 1000 != second[~follows] // 1000).all()
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**6))
 def test_each_passage_is_second_once_whichever_the_labels(seed):
-    documents = documents_of([40, 33, 27, 38, 35, 36, 44, 31, 39, 37])
+    documents = documents_of([40, 33, 27, 38, 35, 36, 44, 31, 39, 37] * 2)
     pairs = cut_pairs(documents, 4, tokenizer, seeded(seed))
     firsts, seconds = pairs.ids[:, 1], pairs.ids[:, 6]
     assert torch.equal(seconds.sort().values, (firsts + 4).sort().values)
