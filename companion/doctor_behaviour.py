@@ -14,7 +14,6 @@ __all__ = [
 ]
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
 
@@ -27,15 +26,6 @@ from companion.doctor_watch import Watch
 from companion.heads import batch_leak, tail_leak
 from companion.masks import future_leak, influence
 from companion.probing import change, other_ids
-
-
-@contextmanager
-def _teaching(patient: Patient) -> Iterator[None]:
-    patient.teaching = True
-    try:
-        yield
-    finally:
-        patient.teaching = False
 
 
 @torch.no_grad()
@@ -56,7 +46,7 @@ def keeps_texts_apart(patient: Patient) -> Iterator[Finding]:
     noise, moved = patient.noise(patient(ids)), batch_leak(patient, ids)
     mode = "eval"
     if moved <= noise:
-        with _teaching(patient):
+        with patient.teaching_is(True):
             mode, moved = "train", batch_leak(patient, ids)
     if moved > noise:
         said = f"in {mode} mode, another row moves a logit by up to {moved:.2g}"
@@ -78,7 +68,7 @@ def looks_back(patient: Patient, *, teaching: bool = True) -> Iterator[Finding]:
         return
     mode, moved = "eval", future_leak(patient, ids)
     if moved <= noise and teaching:
-        with _teaching(patient):
+        with patient.teaching_is(True):
             mode, moved = "train", future_leak(patient, ids)
     if moved <= noise and patient.longest > T:
         T = patient.longest
@@ -86,7 +76,18 @@ def looks_back(patient: Patient, *, teaching: bool = True) -> Iterator[Finding]:
         mode, moved = "eval", future_leak(patient, whole, at=[T // 2, T - 1])
     if moved > noise:
         said = f"in {mode} mode, a later token moves a logit by up to {moved:.2g} (T={T})"
-        yield finding("sees-future", said, "0")
+        yield finding("sees-future", said + _whose(patient, ids, mode, noise), "0")
+
+
+def _whose(patient: Patient, ids: Tensor, mode: str, noise: float) -> str:
+    """Which places a later token moves in a short text: tells one mask from another."""
+    with patient.teaching_is(mode == "train"):
+        moved = influence(patient, ids[:1]) > noise  # (T, T)
+    places, later = moved.triu(1).nonzero(as_tuple=True)
+    if not len(places):
+        return ""
+    reach = int((later - places).max())
+    return ": " + (f"up to {reach} before it" if reach < len(moved) - 1 else "all before it")
 
 
 @torch.no_grad()

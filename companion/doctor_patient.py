@@ -4,6 +4,8 @@
 
 __all__ = ["Patient", "logits_in"]
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from inspect import signature
 from typing import Any
 
@@ -41,6 +43,15 @@ class Patient(nn.Module):
             return self.run(ids)
         finally:
             self.kept.put_back()
+
+    @contextmanager
+    def teaching_is(self, teaching: bool) -> Iterator[None]:
+        """Run in this mode for a while."""
+        before, self.teaching = self.teaching, teaching
+        try:
+            yield
+        finally:
+            self.teaching = before
 
     def run(self, ids: Int[Tensor, "B T"]) -> Float[Tensor, "B T V"]:
         """The same, and the model is left in the state that the run brought it to."""

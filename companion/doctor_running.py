@@ -53,13 +53,11 @@ def runs(patient: Patient) -> Iterator[Finding]:
 
 def _fails(patient: Patient, T: int, *, teaching: bool = False) -> Exception | None:
     """What a text of T tokens makes the model raise."""
-    patient.teaching = teaching
     try:
-        patient(patient.text(3 if T <= 16 else 1, T))
+        with patient.teaching_is(teaching):
+            patient(patient.text(3 if T <= 16 else 1, T))
     except Exception as error:
         return error
-    finally:
-        patient.teaching = False
     return None
 
 

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from copy import deepcopy
 
 import numpy as np
@@ -910,3 +911,10 @@ def test_the_smallest_models_are_healthy_too(block_size, vocab_size, layers):
     model = GPT(GPTConfig(vocab_size, block_size, layers, 2, 8))
     report = examine(model, vocab_size=vocab_size, block_size=block_size)
     assert (report.names, report.notes) == ((), ())
+
+
+def test_a_leak_is_said_with_how_far_it_reaches():
+    """A mask one too far shows a place more in each block; none shows all."""
+    [near], [far] = (look(attending(kind)).findings[:1] for kind in (OffByOne, NoMask))
+    assert re.search(r": up to \d before it$", near.measured)
+    assert far.measured.endswith(": all before it")

@@ -1,10 +1,14 @@
 """A lesson that is worked through in JupyterLab: answered, run, played with, solved, saved."""
 
+import re
+
 import pytest
 from course.form import FOLDED, read_notebook, tags
 from playwright.sync_api import expect
 
 from companion.lab import check
+
+CHECKED = re.compile(r"^check\.(\w+)\(", re.MULTILINE)  # a cell that hands in an answer
 
 
 def test_every_cell_runs_and_none_complains(worked, lesson):
@@ -58,10 +62,10 @@ def test_slider_redraws_its_one_picture(worked, lesson):
 def test_exercises_name_every_mistake_and_know_the_solution(worked, lesson):
     cells = read_notebook(lesson).cells
     folded = [cell.source for cell in cells if FOLDED in tags(cell)]
-    solutions = [source for source in folded if "check." in source]
+    solutions = [source for source in folded if CHECKED.search(source)]
     assert solutions
     for solution in solutions:
-        name = solution.rpartition("check.")[2].partition("(")[0]
+        name = CHECKED.findall(solution)[-1]
         stub = next(n for n, cell in enumerate(cells) if f"check.{name}(" in cell.source)
         verdict = worked.cells.nth(stub).locator(".jp-OutputArea-output")
 
