@@ -1,5 +1,6 @@
 """The first difference between what was returned and what was wanted, in words."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ def first_difference(got: Any, want: Any, tolerance: float) -> str | None:
         return None if got is want or got == want else f"expected {want!r}, got {got!r}"
     if isinstance(want, int | float):
         number = torch.as_tensor(want, dtype=torch.float64)
-        got = got.item() if isinstance(got, Tensor | np.generic) and got.size else got
+        if isinstance(got, Tensor | np.generic | np.ndarray) and math.prod(got.shape) == 1:
+            got = got.item()
         if isinstance(got, bool) or not isinstance(got, int | float):
             return f"expected a number, got {kind_of(got)}"
         if isinstance(want, int) and isinstance(got, int):  # an id, say: whole, and exact
