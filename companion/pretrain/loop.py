@@ -51,7 +51,8 @@ class Run:
         val = shards_in(config.data, "val", encoding=encoding.name)
         rows, self.micro_steps = _rows_and_micro_steps(config, rank.world)
         T = config.block_size
-        self.loader = ShardLoader(train, rows, T, rank=rank.rank, world=rank.world)
+        lanes = config.batch_tokens // T
+        self.loader = ShardLoader(train, rows, T, rank=rank.rank, world=rank.world, lanes=lanes)
         self.val_loader = ShardLoader(val, 1, T)
 
         torch.manual_seed(config.seed)
@@ -140,7 +141,7 @@ class Run:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         total = torch.zeros((), device=device, dtype=torch.float64)
-        before = self.loader.position
+        first = self.loader.place(self.loader.position // config.block_size)
         for micro in range(self.micro_steps):
             ids, targets = (x.to(device, non_blocking=True) for x in self.loader.next_batch())
             with gradients_follow(self.forward, last=micro == self.micro_steps - 1):
@@ -154,8 +155,10 @@ class Run:
         loss, stop = counted[0].item() / config.batch_tokens, counted[1].item() > 0
         if not isfinite(loss):
             raise ValueError(
-                f"the loss is {loss} at step {self.step}, on tokens {before:,} to "
-                f"{self.loader.position - 1:,} of the train shards; the last checkpoint is whole"
+                f"the loss is {loss} at step {self.step}; the first of its {self.loader.lanes} "
+                f"rows begins at token {first:,} of the train shards, and the next ones are "
+                f"{self.loader.tokens // self.loader.lanes:,} tokens apart; "
+                "the last checkpoint is whole"
             )
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip).item()
         self.optimizer.step()
