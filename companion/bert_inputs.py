@@ -34,6 +34,16 @@ def additive_mask(
     `mask` (B, T) is True, or 1, at tokens. TypeError for other numbers; ValueError
     for another shape, or a row with no token to see: the wrong polarity has such rows.
     """
+    seen = _checked(mask)
+    if not dtype.is_floating_point:
+        raise TypeError(f"{dtype=} should be the dtype of the scores, a floating one")
+    added = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
+    hidden = torch.finfo(dtype).min
+    return added.masked_fill(~seen, hidden)[:, None, None, :]  # (B, 1, 1, T)
+
+
+def _checked(mask: Tensor) -> Bool[Tensor, "B T"]:
+    """A padding mask as True and False; a wrong one is named."""
     if mask.dim() != 2:
         raise ValueError(f"the mask has shape {tuple(mask.shape)}; one of padding is (B, T)")
     if mask.is_floating_point() or (mask.dtype != torch.bool and (mask & ~1).any()):
@@ -48,11 +58,7 @@ def additive_mask(
             f"row {row} of the mask has no token to see; True stands at tokens. Is it "
             "the other way round?"
         )
-    if not dtype.is_floating_point:
-        raise TypeError(f"{dtype=} should be the dtype of the scores, a floating one")
-    hidden = torch.finfo(dtype).min
-    added = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
-    return added.masked_fill(~seen, hidden)[:, None, None, :]  # (B, 1, 1, T)
+    return seen
 
 
 IGNORED = -100  # what cross_entropy leaves out
@@ -73,7 +79,8 @@ def mask_tokens(
     `mask_id`, 10 % any id below `vocab_size`, and 10 % stay. `ids` are not changed.
     Chance may choose none: the mean loss over no token is nan.
     ValueError for a p outside 0 to 1, or a mask_id that is none of special_ids.
-    Source: Devlin et al. 2018, appendix A.1; the release draws exactly 15 % of a text.
+    Source: Devlin et al. 2018, appendix A.1; the release draws 15 %
+    of a row's length, rounded.
     """
     if not 0 <= p <= 1:
         raise ValueError(f"{p=} should be a probability, 0 to 1")
@@ -111,20 +118,8 @@ def sentence_pairs(
     first itself nor the next. Labels are the release's: 0 is next, 1 is random.
     ValueError where there is nothing to draw from.
     """
-    if any(isinstance(document, str) for document in documents):
-        raise TypeError("a document should be a list of sentences, and one is a string")
-    if sentences < 1:
-        raise ValueError(f"{sentences=} should be at least 1")
-    documents = [
-        [" ".join(some[at : at + sentences]) for at in range(0, len(some), sentences)]
-        for some in documents
-        if len(some) > 0
-    ]
-    if not same_document and len(documents) < 2:
-        raise ValueError(f"{len(documents)} documents have sentences; a random one needs another")
-    least = 3 if same_document else 2
-    if not any(len(document) >= least for document in documents):
-        raise ValueError(f"no document has {least} segments or more")
+    least = 3 if same_document else 2  # segments that a document must have
+    documents = _segments(documents, sentences, same_document, least)
 
     def below(n: int) -> int:
         return int(torch.randint(n, (), generator=generator))
@@ -146,6 +141,26 @@ def sentence_pairs(
                 second = strangers[below(len(strangers))]
             pairs.append(SentencePair(document[at], second, label))
     return pairs
+
+
+def _segments(
+    documents: Sequence[Sequence[str]], sentences: int, same_document: bool, least: int
+) -> list[list[str]]:
+    """Each document in segments of so many sentences; too few to draw from is named."""
+    if any(isinstance(document, str) for document in documents):
+        raise TypeError("a document should be a list of sentences, and one is a string")
+    if sentences < 1:
+        raise ValueError(f"{sentences=} should be at least 1")
+    documents = [
+        [" ".join(some[at : at + sentences]) for at in range(0, len(some), sentences)]
+        for some in documents
+        if len(some) > 0
+    ]
+    if not same_document and len(documents) < 2:
+        raise ValueError(f"{len(documents)} documents have sentences; a random one needs another")
+    if not any(len(document) >= least for document in documents):
+        raise ValueError(f"no document has {least} segments or more")
+    return documents
 
 
 class Encoded(NamedTuple):

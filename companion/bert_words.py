@@ -26,7 +26,8 @@ def pieces(word: str, vocab: Collection[str]) -> list[str] | None:
     """A word as the longest pieces that the vocabulary has, taken from the left.
 
     All but the first begin with ##. None where at some place no piece fits, and for a
-    word of more than 100 characters.
+    word of more than 100 characters, as in Hugging Face's tokenizers (the release now
+    has 200).
     """
     if len(word) > 100:
         return None

@@ -547,6 +547,63 @@ def test_a_row_with_nothing_to_see_is_nan_or_uniform_written_out_and_zeros_in_th
     assert torch.allclose(uniform, q.mean(2, keepdim=True).expand_as(q), atol=1e-6)
 
 
+@pytest.mark.parametrize("T", [128, 512])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_rows_with_nothing_to_see_come_out_as_the_lesson_says_at_bert_sizes(dtype, T):
+    q, k, v = (std * torch.randn(12, T, 64) for std in (6, 1, 1))
+    q, k, v = (x.to(dtype) for x in (q, k, v))
+    free, row = F.scaled_dot_product_attention(q, k, v), torch.zeros(T, T, dtype=dtype)
+    known = {"all_alike": v.mean(1, keepdim=True), "unmasked": free}
+    least, half = torch.finfo(dtype).min, dtype == torch.float16
+    wanted = {
+        least: ("others" if half else "all alike", "unmasked" if half else "all alike"),
+        -torch.inf: ("NaN", "zeros"),
+    }
+    for number, (written_out, kernel) in wanted.items():
+        mask = row + number
+        out = (q @ k.mT / 8 + mask).softmax(-1) @ v
+        assert lab.outcome(out, **known) == written_out
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        assert lab.outcome(out, **known) == kernel
+    assert not F.scaled_dot_product_attention(q, k, v, attn_mask=row.bool()).any()
+    assert (row + least + least).isneginf().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_row_that_sees_something_is_the_same_under_each_low_number(dtype):
+    q, k, v = (torch.randn(12, 128, 64).to(dtype) for _ in range(3))
+    seen = torch.arange(128) < 50
+    outs = [F.scaled_dot_product_attention(q, k[:, :50], v[:, :50])]
+    for low in (-1e4, torch.finfo(dtype).min, -torch.inf):
+        mask = torch.zeros(128, 128, dtype=dtype).masked_fill(~seen, low)
+        outs.append((q @ k.mT / 8 + mask).softmax(-1) @ v)
+        outs.append(F.scaled_dot_product_attention(q, k, v, attn_mask=mask))
+    rounding = 16 * torch.finfo(dtype).eps
+    assert all(torch.allclose(out, outs[0], atol=rounding, rtol=0) for out in outs)
+
+
+def test_scores_in_real_weights_go_beyond_those_of_the_lesson(monkeypatch):
+    attend, found = F.scaled_dot_product_attention, []
+
+    def keep(q, k, v, **options):
+        found.append(q @ k.mT / q.shape[-1] ** 0.5)
+        return attend(q, k, v, **options)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", keep)
+    ids, _, types = ours.encode_batch([" ".join(lab.documents()[0])], max_length=512)
+    lab.minilm(ids, types)
+    scores = torch.stack(found)
+    assert scores.min() < -33
+    assert scores.max() > 33
+
+
+def test_shared_words_are_asked_for_each_length_and_task():
+    told = lab.shared_words(0, (8,))
+    assert told.keys() == {"another document", "the same document", "the same two, reversed"}
+    assert told["the same two, reversed"] == [0.5]
+    assert told["another document"][0] > 0.7
+
+
 def test_a_mask_without_its_axis_runs_and_is_wrong_for_as_many_texts_as_heads():
     ids, mask, types = ours.encode_batch(["is " * n for n in range(1, 13)])
     right = lab.minilm(ids, types, additive_mask(mask))

@@ -550,6 +550,42 @@ def added_by_loops(seen, dtype):
     return added
 
 
+def pair_by_lengths(documents, at, follows, draws, most):
+    """The lengths first, and no list is made twice."""
+    d, s = (at[0], at[1] + 1) if follows else next(draw for draw in draws if draw[0] != at[0])
+    first, second = documents[at[0]][at[1]], documents[d][s]
+    a, b = len(first), len(second)
+    while a + b + 3 > most:
+        if a > b:
+            a -= 1
+        else:
+            b -= 1
+    ids = [101, *first[:a], 102, *second[:b], 102]
+    return ids, [int(n > a + 1) for n in range(len(ids))], int(not follows)
+
+
+def pair_in_tensors(documents, at, follows, draws, most):
+    ids, types, label = pair_by_lengths(documents, at, follows, draws, most)
+    return torch.tensor(ids), np.array(types), torch.tensor(label)
+
+
+def pair_by_slices(documents, at, follows, draws, most):
+    place = (at[0], at[1] + 1)
+    if not follows:
+        for place in draws:
+            if place[0] != at[0]:
+                break
+    texts = [list(documents[d][s]) for d, s in (at, place)]
+    while len(texts[0]) + len(texts[1]) > most - 3:
+        longer = int(len(texts[1]) >= len(texts[0]))
+        texts[longer] = texts[longer][:-1]
+    row, types = [101], [0]
+    for segment, text in enumerate(texts):
+        row.extend([*text, 102])
+        types.extend([segment] * (len(text) + 1))
+    return [row, types, 1 - follows]
+
+
 def labels_by_loops(ids, chance, special_ids):
     asked = [
         [
@@ -773,6 +809,7 @@ RIGHT_IN_OTHER_WORDS = {
             (chance >= 0.15) | sum(ids == special for special in special_ids).bool(), -100
         ),
     ],
+    "pair_to_read": [pair_by_lengths, pair_in_tensors, pair_by_slices],
     "bert_layer": [
         lambda x, attend, mlp, norm_1, norm_2: norm_2(
             mlp(norm_1(attend(x) + x)) + norm_1(attend(x) + x)
@@ -872,6 +909,43 @@ LABELS_BY_HEART = {
 def test_labels_that_do_not_look_at_the_special_ids_are_named(name, number):
     verdict = EXERCISES["labels_to_guess"].verdict(LABELS_BY_HEART[name][number])
     assert verdict.startswith(f"{name}: "), verdict
+
+
+def pair_with(label=lambda follows: 0 if follows else 1, end=2):
+    def answer(documents, at, follows, draws, most):
+        ids, types, _ = pair_by_slices(documents, at, follows, draws, most)
+        first = ids.index(102) + end - 1
+        return ids, [0] * first + [1] * (len(types) - first), label(follows)
+
+    return answer
+
+
+def pair_that_pops(documents, at, follows, draws, most):
+    """Right, but it shortens the sentences of the caller."""
+    first = documents[at[0]][at[1]]
+    d, s = (at[0], at[1] + 1) if follows else next(draw for draw in draws if draw[0] != at[0])
+    second = documents[d][s]
+    while len(first) + len(second) > most - 3:
+        (first if len(first) > len(second) else second).pop()
+    ids = [101, *first, 102, *second, 102]
+    return ids, [0] * (len(first) + 2) + [1] * (len(second) + 1), 1 - follows
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (pair_with(), "right, on 9"),
+        (pair_with(end=1), "[SEP] in the wrong segment:"),
+        (pair_with(end=1, label=int), "[SEP] in the wrong segment:"),  # one thing at a time
+        (pair_with(label=int), "label reversed:"),
+        (pair_with(label=bool), "label reversed:"),
+        (pair_with(label=lambda follows: not follows), "True and False for a label:"),
+        (pair_that_pops, "argument 1 was changed in place"),
+        (lambda *given: pair_by_slices(*given)[:2], "expected 3 values"),
+    ],
+)
+def test_a_pair_for_next_sentence_prediction_is_told_by_what_is_wrong_first(answer, said):
+    assert said in EXERCISES["pair_to_read"].verdict(answer)
 
 
 def test_a_wrong_shape_is_told_with_the_names_of_its_axes_and_a_large_number_in_short():

@@ -5,10 +5,10 @@ from companion.lab.bank import check
 from companion.lab.blocks import block
 from companion.lab.holding import added_memory
 from companion.lab.mapping import draw_map, maps
-from companion.lab.masking import Attended, attended, mask_chart, pair_map
+from companion.lab.masking import Attended, attended, mask_chart, outcome, pair_map
 from companion.lab.memory import draw_memory, memory
 from companion.lab.multiples import multiples
-from companion.lab.overlap import overlap_rule
+from companion.lab.overlap import overlap_rule, shared_words
 from companion.lab.plots import bars, draw_bars, grid, panels, plot
 from companion.lab.progress import progress
 from companion.lab.prose import docstrings, minilm_words, prose
@@ -50,6 +50,7 @@ __all__ = [
     "minilm",
     "minilm_words",
     "multiples",
+    "outcome",
     "overlap_rule",
     "pair_map",
     "panels",
@@ -63,6 +64,7 @@ __all__ = [
     "sample",
     "scale",
     "seconds",
+    "shared_words",
     "show",
     "slider",
     "tokens",

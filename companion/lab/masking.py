@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from textwrap import fill
 from typing import NamedTuple
 
+import torch
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
@@ -41,6 +42,22 @@ def attended(
     faults += ["hides tokens"] if (rows[keys] == 0).any() else []
     empty = weights.transpose(1, 2)[~tokens].isnan().any()
     return Attended(" + ".join(faults) or "right" + ", NaN at padding" * empty, weights[:, 0])
+
+
+def outcome(out: Tensor, **known: Tensor) -> str:
+    """What came out of rows with nothing to see: NaN, zeros, what is `known`, or others.
+
+    The name of the first known output, broadcast to `out`, that it is close to (0.05), with blanks
+    for underscores.
+    """
+    if out.isnan().any():
+        return "NaN"
+    if not out.any():
+        return "zeros"
+    for name, other in known.items():
+        if torch.allclose(out, other.expand_as(out), atol=0.05):
+            return name.replace("_", " ")
+    return "others"
 
 
 def mask_chart(

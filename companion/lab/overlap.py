@@ -2,9 +2,14 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from math import log, sqrt
 
+import torch
+
+from companion.bert_inputs import sentence_pairs
 from companion.bert_words import words
+from companion.lab.reading import documents
 
 Pair = tuple[str, str, int]  # two texts; 0 where the second follows the first, else 1
 
@@ -33,6 +38,37 @@ def overlap_rule(known: Sequence[Pair], held_out: Sequence[Pair]) -> float:
     learned, asked = ([(score(pair), pair[2]) for pair in part] for part in (known, held_out))
     best = max((n / 100 for n in range(101)), key=lambda least: right(learned, least))
     return right(asked, best)
+
+
+def shared_words(seed: int, sentences: tuple[int, ...]) -> dict[str, list[float]]:
+    """The share of held-out pairs of Python's reference that `overlap_rule` gets right, by task.
+
+    Half of the documents, drawn by `seed`, are known and half held out. One number for each
+    number of `sentences` in a segment. Reversed pairs are the true ones and the same turned round.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    texts = documents()
+    order = torch.randperm(len(texts), generator=generator).tolist()
+    half = len(order) // 2
+    parts = [[texts[n] for n in some] for some in (order[:half], order[half:])]
+
+    def pairs(part: list[list[str]], n: int, same_document: bool = False) -> list[Pair]:
+        drawn = sentence_pairs(part, sentences=n, same_document=same_document, generator=generator)
+        return [tuple(pair) for pair in drawn]
+
+    def reversed_too(part: list[list[str]], n: int) -> list[Pair]:
+        nexts = [pair[:2] for _ in range(2) for pair in pairs(part, n) if pair[2] == 0]
+        return [(*two, 0) for two in nexts] + [(*two[::-1], 1) for two in nexts]
+
+    tasks = {
+        "another document": pairs,
+        "the same document": partial(pairs, same_document=True),
+        "the same two, reversed": reversed_too,
+    }
+    return {
+        task: [overlap_rule(*(make(part, n) for part in parts)) for n in sentences]
+        for task, make in tasks.items()
+    }
 
 
 def _bag(text: str) -> set[str]:

@@ -48,6 +48,7 @@ check = SimpleNamespace(
     learning_rate=lesson_18.learning_rate,
     added_to_scores=lesson_21.added_to_scores,
     labels_to_guess=lesson_21.labels_to_guess,
+    pair_to_read=lesson_21.pair_to_read,
     bert_layer=lesson_22.bert_layer,
     mean_of_tokens=lesson_22.mean_of_tokens,
     loss_of_both=lesson_23.loss_of_both,

@@ -1,5 +1,10 @@
-"""Lesson 21: the mask that is added to the scores, and the labels of words to guess."""
+"""Lesson 21: the mask added to the scores, the labels of words to guess, and a pair to read."""
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -428,6 +433,368 @@ labels_to_guess = Exercise(
             "the labels should have the shape of the ids, (B, T), a label for each place. Here the "
             "chosen ones alone came back, in one row.",
             lambda ids, chance, special_ids: ids[chosen(ids, chance, special_ids)],
+        ),
+    ),
+)
+
+
+# --- a pair for next sentence prediction ----------------------------------------------------------
+
+Place = tuple[int, int]  # a document's number, and a sentence's in it
+Documents = list[list[list[int]]]
+Row = tuple[list[int], list[int], int]
+CLS, SEP = 101, 102
+
+
+def _documents(*lengths: Ids) -> Documents:
+    """A document for each tuple, a sentence of so many tokens for each number; no id twice."""
+    number = iter(range(1000, 2000))
+    return [[[next(number) for _ in range(n)] for n in document] for document in lengths]
+
+
+def _next(documents: Documents, at: Place, follows: bool, draws: list[Place]) -> Place:
+    return at[0], at[1] + 1
+
+
+def _stranger(documents: Documents, at: Place, follows: bool, draws: list[Place]) -> Place:
+    return next(draw for draw in draws if draw[0] != at[0])
+
+
+def _drawn(pick: Callable[..., Place]) -> Callable[..., Place]:
+    """The next sentence where it follows, else what `pick` takes."""
+    return lambda *given: (_next if given[2] else pick)(*given)
+
+
+_as_asked = _drawn(_stranger)
+
+
+def _last_stranger(documents: Documents, at: Place, follows: bool, draws: list[Place]) -> Place:
+    return next(draw for draw in reversed(draws) if draw[0] != at[0])
+
+
+def _not_next(documents: Documents, at: Place, follows: bool, draws: list[Place]) -> Place:
+    return next(draw for draw in draws if draw not in (at, _next(documents, at, follows, draws)))
+
+
+Pair = tuple[list[int], list[int]]
+
+
+def _longer(first: list[int], second: list[int], room: int) -> Pair:
+    first, second = first[:], second[:]
+    while len(first) + len(second) > room:
+        (first if len(first) > len(second) else second).pop()
+    return first, second
+
+
+def _tie_to_first(first: list[int], second: list[int], room: int) -> Pair:
+    first, second = first[:], second[:]
+    while len(first) + len(second) > room:
+        (first if len(first) >= len(second) else second).pop()
+    return first, second
+
+
+def _from_the_front(first: list[int], second: list[int], room: int) -> Pair:
+    first, second = first[:], second[:]
+    while len(first) + len(second) > room:
+        (first if len(first) > len(second) else second).pop(0)
+    return first, second
+
+
+def _second_only(first: list[int], second: list[int], room: int) -> Pair:
+    return first, second[: max(room - len(first), 0)]
+
+
+def _first_only(first: list[int], second: list[int], room: int) -> Pair:
+    return first[: max(room - len(second), 0)], second
+
+
+def _halves(first: list[int], second: list[int], room: int) -> Pair:
+    return first[: room - room // 2], second[: room // 2]
+
+
+def _lower_halves(first: list[int], second: list[int], room: int) -> Pair:
+    return first[: room // 2], second[: room // 2]
+
+
+def _room(more: int) -> Callable[..., Pair]:
+    return lambda first, second, room: _longer(first, second, room + more)
+
+
+def _row(
+    documents: Documents,
+    at: Place,
+    follows: bool,
+    draws: list[Place],
+    most: int,
+    *,
+    pick: Callable[..., Place] = _as_asked,
+    cut: Callable[..., Pair] = _longer,
+    ids: Callable[..., list[int]] = lambda a, b: [CLS, *a, SEP, *b, SEP],
+    types: Callable[[int, int], list[int]] = lambda a, b: [0] * (a + 2) + [1] * (b + 1),
+    label: Callable[[bool], int] = lambda follows: 0 if follows else 1,
+) -> Row:
+    """The row, and with other parts a wrong one. `types` gets the lengths of the cut texts."""
+    d, s = pick(documents, at, follows, draws)
+    first, second = cut(documents[at[0]][at[1]], documents[d][s], most - 3)
+    return ids(first, second), types(len(first), len(second)), label(follows)
+
+
+def _tidy(value: Any) -> Any:
+    """Tensors and arrays as lists, whatever stands in them."""
+    if isinstance(value, Tensor | np.ndarray | np.generic):
+        return value.tolist()
+    return [_tidy(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _wrong(part: int, name: str, hint: str, *wrong: Callable[..., Row]) -> list[Mistake]:
+    """Known by its part alone (0 ids, 1 types, 2 label), whatever the parts after it are."""
+
+    def known(answer: Callable[..., Row]) -> Callable[..., bool]:
+        return lambda got, want, *probe: repr(got[part]) == repr(_tidy(answer(*probe)[part]))
+
+    return [Mistake(name, hint, answer, known(answer)) for answer in wrong]
+
+
+def _with(**parts: Any) -> Callable[..., Row]:
+    return partial(_row, **parts)
+
+
+def _cut_whole(*given: Any) -> Row:
+    ids, types, label = _row(*given, cut=lambda first, second, room: (first, second))
+    return ids[: given[-1]], types[: given[-1]], label
+
+
+def _cut_whole_and_closed(*given: Any) -> Row:
+    ids, types, label = _cut_whole(*given)
+    return [*ids[:-1], SEP], types, label
+
+
+PART = (
+    _documents((4, 3, 5), (2, 6, 4), (3, 5)),
+    _documents((9, 2, 8), (7, 7, 3), (8, 12, 6, 5)),
+)
+
+pair_to_read = Exercise(
+    reference=_row,
+    look=lambda answer, *probe: _tidy(answer(*probe)),
+    probes=(
+        (PART[0], (0, 0), True, [(1, 2), (2, 0)], 20),
+        (PART[0], (0, 0), False, [(0, 1), (0, 2), (2, 1), (1, 0)], 20),  # the next, then its like
+        (PART[0], (1, 1), False, [(1, 0), (0, 1), (2, 0)], 16),
+        (PART[1], (2, 0), True, [(0, 2)], 15),  # the second is longer
+        (PART[1], (0, 0), True, [(1, 1)], 12),  # the first is longer
+        (PART[1], (1, 0), True, [(0, 1)], 10),  # as long, and an odd number is left
+        (PART[1], (2, 1), False, [(2, 2), (1, 0), (0, 1)], 14),
+        (PART[1], (1, 0), True, [(2, 3)], 17),  # fits to the token
+        (PART[1], (2, 2), False, [(1, 1), (2, 3), (0, 1)], 15),
+    ),
+    show=lambda documents, at, follows, draws, most: (
+        f"at {at}, {follows=}, draws {draws}, {most=}; sentences of "
+        f"{[[len(sentence) for sentence in document] for document in documents]} tokens"
+    ),
+    mistakes=(
+        *_wrong(
+            0,
+            "the first draw unseen",
+            "the first draw was taken as it came. It may be the very next sentence, under the "
+            "label of a stranger, or another one of the same document. Look where it is from.",
+            _with(pick=_drawn(lambda documents, at, follows, draws: draws[0])),
+        ),
+        *_wrong(
+            0,
+            "a stranger from the same document",
+            "the true next sentence is refused, and others of the same document are taken. What "
+            "does not follow should come from another document.",
+            _with(pick=_drawn(_not_next)),
+        ),
+        *_wrong(
+            0,
+            "not the first that fits",
+            "several draws are from another document. The first of them was asked for, so that "
+            "the same draws always give the same pair.",
+            _with(pick=_drawn(_last_stranger)),
+            _with(pick=_drawn(lambda documents, at, follows, draws: draws[-1])),
+        ),
+        *_wrong(
+            0,
+            "always the next",
+            "the second text is always the next sentence, also where it should not follow. "
+            "Half of the pairs need a stranger.",
+            _with(pick=_next),
+        ),
+        *_wrong(
+            0,
+            "never the next",
+            "the second text is always a drawn one, also where the next sentence was asked for.",
+            _with(pick=_stranger),
+            _with(pick=lambda documents, at, follows, draws: draws[0]),
+        ),
+        *_wrong(
+            0,
+            "next and stranger swapped",
+            "where the next sentence was asked for, a drawn one came, and the other way round. "
+            "What does `follows` say?",
+            _with(pick=lambda *given: (_stranger if given[2] else _next)(*given)),
+        ),
+        *_wrong(
+            0,
+            "not cut",
+            "the row is longer than it may be. Which of the two texts should lose tokens, and "
+            "until when?",
+            _with(cut=lambda first, second, room: (first, second)),
+        ),
+        *_wrong(
+            0,
+            "special tokens not counted",
+            "the two texts alone fill the row, and with [CLS] and [SEP] it is too long. How many "
+            "special tokens does a pair have?",
+            _with(cut=_room(3)),
+            _with(cut=_room(2)),
+            _with(cut=_room(1)),
+        ),
+        *_wrong(
+            0,
+            "one token too few",
+            "a row of exactly `most` tokens is allowed, and here it was cut once more.",
+            _with(cut=_room(-1)),
+        ),
+        *_wrong(
+            0,
+            "the row cut at its end",
+            "the row was put together first and cut then. That takes all from the second text, and "
+            "the last [SEP] with it. Cut the two texts, before the special tokens come.",
+            _cut_whole,
+            _cut_whole_and_closed,
+        ),
+        *_wrong(
+            0,
+            "one text always cut",
+            "the same text was cut each time, however short it was. At each step the longer of "
+            "the two loses a token, so that both keep as much as can be.",
+            _with(cut=_second_only),
+            _with(cut=_first_only),
+        ),
+        *_wrong(
+            0,
+            "half for each",
+            "each text got half of the room, also where the other one needs less. Only the longer "
+            "one should lose tokens, as long as it is the longer one.",
+            _with(cut=_halves),
+            _with(cut=_lower_halves),
+        ),
+        *_wrong(
+            0,
+            "of two as long, the first",
+            "where both texts are as long, the first was cut. The release takes the second then.",
+            _with(cut=_tie_to_first),
+        ),
+        *_wrong(
+            0,
+            "cut from the front",
+            "the texts lost their first tokens. Here they should lose their last ones.",
+            _with(cut=_from_the_front),
+        ),
+        *_wrong(
+            0,
+            "a special token missing",
+            "a row of two texts has one [CLS], at its start, and two [SEP], one at the end of each "
+            "text. Here one is missing.",
+            _with(ids=lambda a, b: [CLS, *a, SEP, *b]),
+            _with(ids=lambda a, b: [CLS, *a, *b, SEP]),
+            _with(ids=lambda a, b: [*a, SEP, *b, SEP]),
+            _with(ids=lambda a, b: [*a, SEP, *b]),
+            _with(ids=lambda a, b: [*a, *b]),
+            _with(ids=lambda a, b: [CLS, *a, *b]),
+        ),
+        *_wrong(
+            0,
+            "a special token too many",
+            "a row has one [CLS], for both texts, and one [SEP] at the end of each. Here there "
+            "are more.",
+            _with(ids=lambda a, b: [CLS, *a, SEP, CLS, *b, SEP]),
+            _with(ids=lambda a, b: [CLS, *a, SEP, SEP, *b, SEP]),
+            _with(ids=lambda a, b: [CLS, SEP, *a, SEP, *b, SEP]),
+        ),
+        *_wrong(
+            0,
+            "[CLS] and [SEP] swapped",
+            "the ids of [CLS] and [SEP] have changed places. Which one begins a row?",
+            _with(ids=lambda a, b: [SEP, *a, CLS, *b, CLS]),
+        ),
+        *_wrong(
+            0,
+            "the second text first",
+            "the two texts have changed places. The sentence at `at` comes first.",
+            _with(ids=lambda a, b: [CLS, *b, SEP, *a, SEP]),
+        ),
+        *_wrong(
+            1,
+            "[SEP] in the wrong segment",
+            "the first [SEP] is counted to the second text, or the last one to the first. Each "
+            "[SEP] belongs to the text it ends.",
+            _with(types=lambda a, b: [0] * (a + 1) + [1] * (b + 2)),
+            _with(types=lambda a, b: [0] * (a + 2) + [1] * b + [0]),
+            _with(types=lambda a, b: [0] * (a + 1) + [1] * (b + 1) + [0]),
+        ),
+        *_wrong(
+            1,
+            "special tokens without a segment",
+            "there are types for the tokens of the texts alone, and each place of the row needs "
+            "one: the special tokens have a segment too.",
+            _with(types=lambda a, b: [0] * a + [1] * b),
+            _with(types=lambda a, b: [0] * (a + 1) + [1] * (b + 1)),
+            _with(types=lambda a, b: [0] * (a + 2) + [1] * b),
+            _with(types=lambda a, b: [0] * (a + 1) + [1] * b),
+        ),
+        *_wrong(
+            1,
+            "one segment for all",
+            "all places have the same segment, so the model is not told which text a token is of.",
+            _with(types=lambda a, b: [0] * (a + b + 3)),
+            _with(types=lambda a, b: [1] * (a + b + 3)),
+        ),
+        *_wrong(
+            1,
+            "the attention mask for the segments",
+            "these are True and False. A segment is a number, 0 or 1: the row of a table that is "
+            "added to the token's own.",
+            _with(types=lambda a, b: [True] * (a + b + 3)),
+            _with(types=lambda a, b: [False] * (a + 2) + [True] * (b + 1)),
+        ),
+        *_wrong(
+            1,
+            "segments from 1",
+            "the segments are numbered 1 and 2. They are rows of a table that has two, so they "
+            "begin at 0.",
+            _with(types=lambda a, b: [1] * (a + 2) + [2] * (b + 1)),
+        ),
+        *_wrong(
+            1,
+            "segments swapped",
+            "the first text has segment 1 and the second 0. The first should have 0.",
+            _with(types=lambda a, b: [1] * (a + 2) + [0] * (b + 1)),
+        ),
+        *_wrong(
+            2,
+            "label reversed",
+            "the row is right, and its label says the opposite. In BERT 0 means that the second "
+            "text is the next, and 1 that it is not.",
+            _with(label=lambda follows: 1 if follows else 0),
+            _with(label=lambda follows: follows),
+        ),
+        *_wrong(
+            2,
+            "True and False for a label",
+            "the label is True or False. A cross-entropy over two scores takes the number of the "
+            "right one, 0 or 1.",
+            _with(label=lambda follows: not follows),
+        ),
+        *_wrong(
+            2,
+            "one label for all",
+            "the label is the same for pairs that follow and for pairs that do not.",
+            _with(label=lambda follows: 0),
+            _with(label=lambda follows: 1),
         ),
     ),
 )
