@@ -151,6 +151,18 @@ def share_by_parts(parameters, block_size, layers, width, T, rows, seconds, peak
     return rows * (forward + 2 * forward) / seconds / peak
 
 
+def endings_one_by_one(logits, ids, ends):
+    means = []
+    for row in range(len(ids)):
+        found = [
+            -logits[row, t - 1].log_softmax(0)[ids[row, t]]
+            for t in range(ids.shape[1])
+            if ends[row, t]
+        ]
+        means.append(sum(found) / len(found))
+    return torch.stack(means)
+
+
 def rate_between_corners(step, steps, warmup, lr, min_lr):
     """By NumPy: a line through the corners of the schedule, the middle one bent."""
     done = np.clip((step - warmup) / max(1, steps - warmup), 0, 1)
@@ -796,6 +808,33 @@ RIGHT_IN_OTHER_WORDS = {
         ),
     ],
     "learning_rate": [rate_between_corners, rate_by_torch, rate_step_by_step],
+    "ending_means": [
+        endings_one_by_one,
+        lambda x, ids, ends: (
+            (
+                F.cross_entropy(
+                    x[:, :-1].flatten(0, 1), ids[:, 1:].flatten(), reduction="none"
+                ).view(len(x), -1)
+                * ends[:, 1:].float()
+            ).sum(-1)
+            / ends.float().sum(-1)
+        ),
+        lambda x, ids, ends: (
+            F.cross_entropy(x.mT[..., :-1], ids[:, 1:], reduction="none")
+            .masked_fill(~ends[:, 1:], torch.nan)
+            .nanmean(1)
+        ),
+        lambda x, ids, ends: [
+            F.cross_entropy(row[:-1][end[1:]], those[1:][end[1:]]).item()
+            for row, those, end in zip(x, ids, ends)
+        ],
+        lambda x, ids, ends: torch.einsum(
+            "nt,nt->n",
+            x[:, :-1].logsumexp(-1) - x[:, :-1].gather(-1, ids[:, 1:, None]).squeeze(-1),
+            ends[:, 1:] / ends[:, 1:].sum(1, keepdim=True),
+        ),
+        lambda x, ids, ends: endings_one_by_one(x, ids, ends).numpy(),
+    ],
     "added_to_scores": [
         lambda seen, dtype: (1.0 - seen[:, None, None, :].to(dtype)) * torch.finfo(dtype).min,
         lambda seen, dtype: torch.where(

@@ -4,11 +4,13 @@ from companion.lab.asking import predict, reveal
 from companion.lab.bank import check
 from companion.lab.blocks import block
 from companion.lab.holding import added_memory
+from companion.lab.longrun import pretrain, shards
 from companion.lab.mapping import draw_map, maps
 from companion.lab.masking import Attended, attended, mask_chart, outcome, pair_map
 from companion.lab.memory import draw_memory, memory
 from companion.lab.multiples import multiples
 from companion.lab.overlap import overlap_rule, shared_words
+from companion.lab.pictures import show_figure
 from companion.lab.plots import bars, draw_bars, grid, panels, plot
 from companion.lab.progress import progress
 from companion.lab.prose import docstrings, minilm_words, prose
@@ -56,6 +58,7 @@ __all__ = [
     "panels",
     "plot",
     "predict",
+    "pretrain",
     "progress",
     "prose",
     "ready",
@@ -64,8 +67,10 @@ __all__ = [
     "sample",
     "scale",
     "seconds",
+    "shards",
     "shared_words",
     "show",
+    "show_figure",
     "slider",
     "tokens",
     "torch_init",
