@@ -597,6 +597,15 @@ def test_scores_in_real_weights_go_beyond_those_of_the_lesson(monkeypatch):
     assert scores.max() > 33
 
 
+def test_random_rows_are_texts_with_padding_behind():
+    ids = lab.random_rows(200, 20, torch.Generator().manual_seed(0))
+    lengths = padding_mask(ids, ours.pad_id).sum(1)
+    assert (lengths.min(), lengths.max()) == (10, 20)
+    assert (ids[:, 0] == ours.cls_id).all()
+    assert (ids.gather(1, lengths[:, None] - 1) == ours.sep_id).all()
+    assert ((ids >= 1000).sum(1) == lengths - 2).all()
+
+
 def test_shared_words_are_asked_for_each_length_and_task():
     told = lab.shared_words(0, (8,))
     assert told.keys() == {"another document", "the same document", "the same two, reversed"}

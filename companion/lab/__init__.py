@@ -14,7 +14,7 @@ from companion.lab.pictures import show_figure
 from companion.lab.plots import bars, draw_bars, grid, panels, plot
 from companion.lab.progress import progress
 from companion.lab.prose import docstrings, minilm_words, prose
-from companion.lab.reading import documents, minilm, wordpiece
+from companion.lab.reading import documents, minilm, random_rows, wordpiece
 from companion.lab.ready import ready
 from companion.lab.records import benchmark, recorded
 from companion.lab.scaling import scale
@@ -61,6 +61,7 @@ __all__ = [
     "pretrain",
     "progress",
     "prose",
+    "random_rows",
     "ready",
     "recorded",
     "reveal",

@@ -81,6 +81,16 @@ def minilm(
     return x
 
 
+def random_rows(rows: int, T: int, generator: torch.Generator) -> Int[Tensor, "rows T"]:
+    """Ids of texts of random words, of 10 tokens to T with [CLS] and [SEP], and padding."""
+    tokenizer = wordpiece()
+    ids = torch.randint(1000, tokenizer.vocab_size, (rows, T), generator=generator)
+    ends = torch.randint(9, T, (rows, 1), generator=generator)
+    ids[:, 0] = tokenizer.cls_id
+    ids = ids.where(torch.arange(T) < ends, tokenizer.pad_id)
+    return ids.scatter(1, ends, tokenizer.sep_id)
+
+
 def documents() -> list[list[str]]:
     """Python's reference, a document for each topic: its sentences of five words or more.
 
