@@ -12,11 +12,13 @@ __all__ = [
     "PreTrainingOutput",
     "Predictions",
     "Transform",
+    "fill_in",
     "word_loss",
 ]
 
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -57,6 +59,25 @@ class Predictions(nn.Module):
 
     def forward(self, x: Float[Tensor, "*B C"]) -> Float[Tensor, "*B V"]:
         return self.decoder(self.transform(x))
+
+
+@torch.no_grad()
+def fill_in(
+    model: nn.Module,
+    ids: Int[Tensor, "B T"],
+    mask_id: int,
+    n: int = 5,
+    attention_mask: Mask | None = None,
+) -> tuple[Float[Tensor, "holes n"], Int[Tensor, "holes n"]]:
+    """The n likeliest words at each [MASK]: their probabilities, and their ids.
+
+    The likeliest first; `model` gives logits for words. ValueError for ids without one.
+    """
+    holes = ids == mask_id  # (B, T)
+    if not holes.any():
+        raise ValueError(f"ids have no {mask_id=}: there is nothing to fill in")
+    best = model(ids, attention_mask)[holes].softmax(-1).topk(n)
+    return best.values, best.indices
 
 
 class Heads(nn.Module):

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import math
+import re
 import sys
 from functools import partial
 
@@ -12,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from companion.lab.bank import check, lesson_03, lesson_12
+from companion.lab.bank import check, lesson_03, lesson_12, lesson_22
 from companion.lab.exercise import CANNOT_READ, NOT_WRITTEN, RETURNED_NOTHING, Exercise, Mistake
 from companion.lab.running import Run
 from companion.masks import causal_mask
@@ -666,6 +667,26 @@ def both_losses_by_loops(mlm_logits, labels, nsp_logits, is_next):
     return sum(words) / len(words) + sum(follows) / len(follows)
 
 
+def as_bert_by_pattern(tensors):
+    names = {"q": "self.query", "k": "self.key", "v": "self.value", "out": "output.dense"}
+    changes = {
+        r"^transformer": "encoder",
+        r"(\d)\.sa_layer_norm": r"\1.attention.output.LayerNorm",
+        r"output_layer_norm": "output.LayerNorm",
+        r"attention\.(\w+)_lin": lambda m: f"attention.{names[m[1]]}",
+        r"ffn\.lin1": "intermediate.dense",
+        r"ffn\.lin2": "output.dense",
+    }
+    ours = {"embeddings.token_type_embeddings.weight": None}
+    for name, x in tensors.items():
+        for old, new in changes.items():
+            name = re.sub(old, new, name)
+        ours[name] = x
+    C = ours["embeddings.LayerNorm.bias"].numel()
+    ours["embeddings.token_type_embeddings.weight"] = torch.zeros(2, C)
+    return ours
+
+
 RIGHT_IN_OTHER_WORDS = {
     "mended_attention": [MendedByLayers, MendedAndFused],
     "attention": [AttentionByHeads, AttentionFused, AttentionByQueries, AttentionAdded],
@@ -849,20 +870,16 @@ RIGHT_IN_OTHER_WORDS = {
         ),
     ],
     "pair_to_read": [pair_by_lengths, pair_in_tensors, pair_by_slices],
-    "bert_layer": [
-        lambda x, attend, mlp, norm_1, norm_2: norm_2(
-            mlp(norm_1(attend(x) + x)) + norm_1(attend(x) + x)
-        ),
-        lambda x, attend, mlp, norm_1, norm_2: torch.stack(
-            [norm_2(y + mlp(y)) for y in norm_1(x + attend(x))]
-        ),
+    "tokens_of": [
+        lambda mask: mask.view(len(mask), -1) == mask.view(len(mask), -1)[:, 0].unsqueeze(1),
+        lambda mask: ~(mask.reshape(len(mask), -1).float() != mask.flatten()[0].float()),
+        lambda mask: torch.stack([one.flatten().eq(one.flatten()[0]) for one in mask]),
+        lambda mask: np.array([[x == row[0] for x in row] for row in mask.flatten(1).tolist()]),
     ],
-    "mean_of_tokens": [
-        lambda x, mask: torch.stack([a[seen].mean(0) for a, seen in zip(x, mask)]),
-        lambda x, mask: torch.einsum("btc,bt->bc", x, mask / mask.sum(1, keepdim=True)),
-        lambda x, mask: x.masked_fill(~mask[..., None], torch.nan).nanmean(1),
-        lambda x, mask: (mask.to(x)[:, None] @ x)[:, 0] / mask.sum(-1).unsqueeze(-1),
-        lambda x, mask: x.where(mask[..., None], 0).sum(1).numpy() / mask.sum(1)[:, None].numpy(),
+    "as_bert": [
+        as_bert_by_pattern,
+        lambda tensors: dict(reversed(lesson_22.right_names(tensors).items())),
+        lambda tensors: {n: x.clone() for n, x in lesson_22.right_names(tensors).items()},
     ],
     "loss_of_both": [
         lambda mlm_logits, labels, nsp_logits, is_next: (
@@ -1002,13 +1019,19 @@ def test_a_wrong_shape_is_told_with_the_names_of_its_axes_and_a_large_number_in_
     assert "expected -3.403e+38, got -7.0000" in verdict
 
 
-def test_a_layer_that_cuts_the_gradient_is_told():
-    verdict = EXERCISES["bert_layer"].verdict(
-        lambda x, attend, mlp, norm_1, norm_2: norm_2(
-            norm_1(x + attend(x)).detach() + mlp(norm_1(x + attend(x)).detach())
-        )
-    )
-    assert "no gradient" in verdict, verdict
+def test_the_reader_of_masks_reads_what_the_lesson_says_it_is_given():
+    shapes = {len(mask.shape): mask.shape for (mask,) in EXERCISES["tokens_of"].probes}
+    assert shapes.keys() == {2, 3, 4}
+    dtypes = {mask.dtype for (mask,) in EXERCISES["tokens_of"].probes}
+    assert dtypes == {torch.bool, torch.int32, torch.int64, torch.float32}
+
+
+@pytest.mark.parametrize("lost", ["transformer.layer.0.ffn.lin2.bias", "embeddings.LayerNorm.bias"])
+def test_names_that_were_forgotten_are_not_right(lost):
+    def forgets(tensors):
+        return lesson_22.right_names({n: x for n, x in tensors.items() if n != lost})
+
+    assert "tensors are missing" in EXERCISES["as_bert"].verdict(forgets)
 
 
 def test_every_exercise_was_answered_in_other_words():

@@ -51,7 +51,7 @@ check = SimpleNamespace(
     added_to_scores=lesson_21.added_to_scores,
     labels_to_guess=lesson_21.labels_to_guess,
     pair_to_read=lesson_21.pair_to_read,
-    bert_layer=lesson_22.bert_layer,
-    mean_of_tokens=lesson_22.mean_of_tokens,
+    tokens_of=lesson_22.tokens_of,
+    as_bert=lesson_22.as_bert,
     loss_of_both=lesson_23.loss_of_both,
 )

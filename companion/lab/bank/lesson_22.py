@@ -1,329 +1,336 @@
-"""Lesson 22: a layer of BERT, and one vector for a text."""
+"""Lesson 22: a mask of padding in any form, and another port's names."""
 
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from companion.lab.exercise import Exercise, Mistake
 
-Step = Callable[[Tensor], Tensor]
+# --- a mask from anywhere -------------------------------------------------------------------------
 
-# --- a layer --------------------------------------------------------------------------------------
-
-
-def bert(x: Tensor, attend: Step, mlp: Step, norm_1: Step, norm_2: Step) -> Tensor:
-    x = norm_1(x + attend(x))
-    return norm_2(x + mlp(x))
+LEAST = torch.finfo(torch.float32).min
 
 
-def gpt(x: Tensor, attend: Step, mlp: Step, norm_1: Step, norm_2: Step) -> Tensor:
-    x = x + attend(norm_1(x))
-    return x + mlp(norm_2(x))
+def tokens(mask: Tensor) -> Tensor:
+    flat = mask.flatten(1)
+    return flat == flat[:, :1]
 
 
-def branches_normed(x: Tensor, attend: Step, mlp: Step, norm_1: Step, norm_2: Step) -> Tensor:
-    x = x + norm_1(attend(x))
-    return x + norm_2(mlp(x))
+def _seen(T: int, *lengths: int) -> Tensor:
+    return torch.arange(T) < torch.tensor(lengths)[:, None]
 
 
-def without_the_stream(x: Tensor, attend: Step, mlp: Step, norm_1: Step, norm_2: Step) -> Tensor:
-    return norm_2(mlp(norm_1(attend(x))))
+def _added(seen: Tensor, hidden: float) -> Tensor:
+    return torch.zeros(seen.shape).masked_fill(~seen, hidden)
 
 
-def first_stream_lost(x: Tensor, attend: Step, mlp: Step, norm_1: Step, norm_2: Step) -> Tensor:
-    x = norm_1(attend(x))
-    return norm_2(x + mlp(x))
+PROBES = (
+    (_seen(5, 5, 2, 3),),
+    (_added(_seen(4, 2, 4), LEAST)[:, None, None],),
+    ((~_seen(6, 3, 6, 1, 5))[:, None],),
+    (_seen(4, 4, 1, 2, 3).long(),),  # as many texts as places
+    (_added(_seen(3, 1, 3), -torch.inf)[:, None, :, None],),
+    ((~_seen(7, 2)).int()[:, None, None],),  # one text, and mostly padding
+    (torch.ones(2, 3, dtype=torch.long),),  # nothing is padding
+    (torch.zeros(3, 1, 1, 2),),
+    (torch.zeros(2, 4, dtype=torch.bool),),  # nor here
+    (_seen(1, 1, 1)[:, None],),  # a place, and no more
+)
 
 
-def second_stream_lost(x: Tensor, attend: Step, mlp: Step, norm_1: Step, norm_2: Step) -> Tensor:
-    return norm_2(mlp(norm_1(x + attend(x))))
+def _flat(test: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    return lambda mask: test(mask.flatten(1))
 
 
-def old_stream(x: Tensor, attend: Step, mlp: Step, norm_1: Step, norm_2: Step) -> Tensor:
-    return norm_2(x + mlp(norm_1(x + attend(x))))
+def _usual(flat: Tensor) -> Tensor:
+    """True where a text's mask has its more frequent value."""
+    first = flat == flat[:, :1]
+    return torch.where(2 * first.sum(1, keepdim=True) >= flat.shape[1], first, ~first)
 
 
-def mlp_of_the_old(x: Tensor, attend: Step, mlp: Step, norm_1: Step, norm_2: Step) -> Tensor:
-    return norm_2(norm_1(x + attend(x)) + mlp(x))
+ASSUMED = (
+    "it went by which numbers mean a token, and these differ: True and 1 in one form, 0 in the "
+    "other, False in a third. "
+)
 
-
-def side_by_side(x: Tensor, attend: Step, mlp: Step, norm_1: Step, norm_2: Step) -> Tensor:
-    return norm_2(x + attend(x) + mlp(x))
-
-
-def first_norm_lost(x: Tensor, attend: Step, mlp: Step, norm_1: Step, norm_2: Step) -> Tensor:
-    x = x + attend(x)
-    return norm_2(x + mlp(x))
-
-
-def last_norm_lost(x: Tensor, attend: Step, mlp: Step, norm_1: Step, norm_2: Step) -> Tensor:
-    x = norm_1(x + attend(x))
-    return x + mlp(x)
-
-
-def both_norms_lost(x: Tensor, attend: Step, mlp: Step, norm_1: Step, norm_2: Step) -> Tensor:
-    x = x + attend(x)
-    return x + mlp(x)
-
-
-def mlp_of_the_sum(x: Tensor, attend: Step, mlp: Step, norm_1: Step, norm_2: Step) -> Tensor:
-    x = x + attend(x)
-    return norm_2(norm_1(x) + mlp(x))
-
-
-def sum_of_the_stream(x: Tensor, attend: Step, mlp: Step, norm_1: Step, norm_2: Step) -> Tensor:
-    x = x + attend(x)
-    return norm_2(x + mlp(norm_1(x)))
-
-
-def normed_before_and_behind(
-    x: Tensor, attend: Step, mlp: Step, norm_1: Step, norm_2: Step
-) -> Tensor:
-    x = norm_1(x + attend(norm_1(x)))
-    return norm_2(x + mlp(norm_2(x)))
-
-
-def gpt_and_a_last_norm(x: Tensor, attend: Step, mlp: Step, norm_1: Step, norm_2: Step) -> Tensor:
-    x = x + attend(norm_1(x))
-    return norm_2(x + mlp(x))
-
-
-def swapped(x: Tensor, attend: Step, mlp: Step, norm_1: Step, norm_2: Step) -> Tensor:
-    return bert(x, attend, mlp, norm_2, norm_1)
-
-
-def mlp_first(x: Tensor, attend: Step, mlp: Step, norm_1: Step, norm_2: Step) -> Tensor:
-    return bert(x, mlp, attend, norm_1, norm_2)
-
-
-def one_norm_twice(x: Tensor, attend: Step, mlp: Step, norm_1: Step, norm_2: Step) -> Tensor:
-    return bert(x, attend, mlp, norm_1, norm_1)
-
-
-def other_norm_twice(x: Tensor, attend: Step, mlp: Step, norm_1: Step, norm_2: Step) -> Tensor:
-    return bert(x, attend, mlp, norm_2, norm_2)
-
-
-Probe = tuple[Tensor, Tensor, Tensor]
-
-
-def _layer_probe(B: int, T: int, C: int) -> Probe:
-    """x, and the numbers of the four steps: weights (3, C, C), gains and shifts (2, 2, C)."""
-    g = torch.Generator().manual_seed(100 * B + 10 * T + C)
-    norms = torch.randn(2, 2, C, generator=g) + torch.tensor([1.0, 0.0])[:, None]
-    x = (2 * torch.randn(B, T, C, generator=g)).requires_grad_()
-    return x, torch.randn(3, C, C, generator=g), norms
-
-
-def _with_steps(answer: Callable[..., Tensor], x: Tensor, weights: Tensor, norms: Tensor) -> Tensor:
-    look, up, down = weights
-
-    def norm(gain: Tensor, shift: Tensor) -> Step:
-        return lambda x: F.layer_norm(x, x.shape[-1:], gain, shift, eps=1e-12)
-
-    return answer(
-        x,
-        lambda x: (x @ look @ x.mT).softmax(-1) @ x,
-        lambda x: F.gelu(x @ up) @ down,
-        norm(*norms[0]),
-        norm(*norms[1]),
-    )
-
-
-STREAM = "what a half of the layer makes is added to what it was given. "
-
-bert_layer = Exercise(
-    reference=bert,
-    probes=(_layer_probe(2, 3, 4), _layer_probe(1, 5, 6), _layer_probe(3, 2, 5)),
-    look=_with_steps,
-    axes="(B, T, C)",
+tokens_of = Exercise(
+    reference=tokens,
+    probes=PROBES,
+    axes="(B, T)",
     mistakes=(
         Mistake(
-            "pre-norm",
-            "this is GPT-2's block: the norms stand before attention and MLP, and the stream "
-            "itself is never normed. Where do BERT's stand?",
-            gpt,
+            "as True or False",
+            ASSUMED + "Taken as a Boolean, a mask to add has its tokens False.",
+            _flat(Tensor.bool),
         ),
         Mistake(
-            "norm inside the branch",
-            "only what is added was normed. BERT norms the sum.",
-            branches_normed,
-        ),
-        Mistake("no stream", STREAM + "Here neither is.", without_the_stream),
-        Mistake("no stream past attention", STREAM + "Here attention's is not.", first_stream_lost),
-        Mistake("no stream past the MLP", STREAM + "Here the MLP's is not.", second_stream_lost),
-        Mistake(
-            "the layer's own input added twice",
-            "what the MLP makes was added to what the layer was given. What was the MLP given?",
-            old_stream,
+            "zero is a token",
+            ASSUMED + "That is so in a mask to add, and not in a tokenizer's.",
+            _flat(lambda flat: flat == 0),
         ),
         Mistake(
-            "an MLP that has not seen attention",
-            "the MLP read what the layer was given. It should read what attention and the first "
-            "norm made of that.",
-            mlp_of_the_old,
+            "zero is padding where it is whole",
+            ASSUMED + "You went by the dtype, and a mask of Booleans comes either way round.",
+            _flat(lambda flat: flat == 0 if flat.is_floating_point() else flat.bool()),
         ),
         Mistake(
-            "an MLP that reads the sum",
-            "the MLP read the sum before its norm. It reads the same as is passed on.",
-            mlp_of_the_sum,
+            "the larger is a token",
+            ASSUMED + "The larger number is a token's in two of them.",
+            _flat(lambda flat: flat == flat.amax()),
         ),
         Mistake(
-            "the sum passed on",
-            "the MLP read the norm, and was added to the sum before it. In BERT nothing passes "
-            "the first norm by.",
-            sum_of_the_stream,
+            "the larger is a token",
+            ASSUMED + "The larger number is a token's in two of them.",
+            _flat(lambda flat: flat == flat.amax(1, keepdim=True)),
         ),
         Mistake(
-            "a norm before and one behind",
-            "each norm was used twice, before its half and behind it. BERT's first layer is given "
-            "what was normed already.",
-            normed_before_and_behind,
+            "at least 0",
+            ASSUMED + "Only in a mask to add is padding below 0.",
+            _flat(lambda flat: flat >= 0),
         ),
         Mistake(
-            "half pre-norm",
-            "attention's norm stands before it, as GPT-2's does. Where is BERT's?",
-            gpt_and_a_last_norm,
+            "the last place",
+            "you took what stands at the last place for a token's. It is padding, in all texts "
+            "but the longest. At which place is there always a token?",
+            _flat(lambda flat: flat == flat[:, -1:]),
         ),
         Mistake(
-            "both at once",
-            "attention and MLP read the same, side by side. In BERT the one comes behind the "
-            "other, with a norm between.",
-            side_by_side,
+            "the last place",
+            "you took what stands at the last place for padding's. In the longest text it is a "
+            "token's. At which place do you know what there is?",
+            _flat(lambda flat: flat != flat[:, -1:]),
         ),
         Mistake(
-            "first norm missing", "behind attention and its sum no norm was taken.", first_norm_lost
-        ),
-        Mistake("last norm missing", "the layer ends in a sum that is not normed.", last_norm_lost),
-        Mistake("no norm", "nothing was normed. A layer of BERT has two norms.", both_norms_lost),
-        Mistake("norms swapped", "each of the two norms stands where the other should.", swapped),
-        Mistake("MLP first", "the MLP came before attention; in BERT it comes behind.", mlp_first),
-        Mistake(
-            "one norm for both",
-            "the first norm was used twice, and the second never.",
-            one_norm_twice,
+            "the most frequent",
+            "you took for a token what a text has most of. A short text in a long batch is mostly "
+            "padding.",
+            _flat(_usual),
         ),
         Mistake(
-            "one norm for both",
-            "the second norm was used twice, and the first never.",
-            other_norm_twice,
+            "padding for tokens",
+            "the right places, and the wrong way round: True should stand at tokens.",
+            lambda mask: ~tokens(mask),
+        ),
+        Mistake(
+            "an axis of 1 that was a size",
+            "`squeeze` takes away every axis of 1, and a batch may have one text, or a text one "
+            "place. Which axes are there for certain?",
+            lambda mask: (flat := mask.squeeze()) == flat[..., :1],
+        ),
+        Mistake(
+            "the shape left as it was",
+            "which is a token was told rightly, but the axes between are still there.",
+            lambda mask: mask == mask.flatten(1)[:, 0].view(-1, *[1] * (mask.dim() - 1)),
+        ),
+        Mistake(
+            "the last axis for places",
+            "in (B, 1, T, 1) the last axis is not the places. The first is texts in all forms: "
+            "what is left is the places, however they are laid out.",
+            lambda mask: (flat := mask.reshape(len(mask), -1, mask.shape[-1])[:, 0]) == flat[:, :1],
+        ),
+        Mistake(
+            "whole numbers",
+            "the places are right; they should be True and False, and are 1 and 0.",
+            lambda mask: tokens(mask).long(),
+        ),
+        Mistake(
+            "numbers to add",
+            "this is what is added to scores. Asked for was the form that the model is given, True "
+            "at tokens.",
+            lambda mask: _added(tokens(mask), LEAST),
+        ),
+        Mistake(
+            "numbers to add",
+            "this is what is added to scores. Asked for was the form that the model is given, True "
+            "at tokens.",
+            lambda mask: _added(tokens(mask), LEAST)[:, None, None],
         ),
     ),
 )
 
-# --- one vector for a text ------------------------------------------------------------------------
+# --- another port's names -------------------------------------------------------------------------
+
+Tensors = dict[str, Tensor]
+NAMES = {
+    "attention.q_lin": "attention.self.query",
+    "attention.k_lin": "attention.self.key",
+    "attention.v_lin": "attention.self.value",
+    "attention.out_lin": "attention.output.dense",
+    "sa_layer_norm": "attention.output.LayerNorm",
+    "ffn.lin1": "intermediate.dense",
+    "ffn.lin2": "output.dense",
+    "output_layer_norm": "output.LayerNorm",
+}
+LAYERS = {"transformer.layer": "encoder.layer"}
+TYPES = "embeddings.token_type_embeddings.weight"
 
 
-def mean(x: Tensor, mask: Tensor) -> Tensor:
-    return (x * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+def _renamed(tensors: Tensors, names: dict[str, str]) -> Tensors:
+    ours = {}
+    for name, x in tensors.items():
+        for old, new in names.items():
+            name = name.replace(f"{old}.", f"{new}.")
+        ours[name] = x
+    return ours
 
 
-def _pool_probe(T: int, C: int, *lengths: int) -> tuple[Tensor, Tensor]:
-    g = torch.Generator().manual_seed(T + C)
-    return torch.randn(len(lengths), T, C, generator=g) + 1, _seen(T, lengths)
+def _types(tensors: Tensors, rows: int = 2) -> Tensors:
+    words = tensors["embeddings.word_embeddings.weight"]
+    return {TYPES: words.new_zeros(rows, words.shape[1])}
 
 
-def _seen(T: int, lengths: tuple[int, ...]) -> Tensor:
-    return torch.arange(T) < torch.tensor(lengths)[:, None]
+def _with(names: dict[str, str]) -> Callable[[Tensors], Tensors]:
+    return lambda tensors: _renamed(tensors, LAYERS | names) | _types(tensors)
 
 
-def _hidden(x: Tensor, mask: Tensor) -> Tensor:
-    return x.masked_fill(~mask[..., None], -torch.inf)
+def _swapped(one: str, other: str) -> Callable[[Tensors], Tensors]:
+    return _with(NAMES | {one: NAMES[other], other: NAMES[one]})
 
 
-mean_of_tokens = Exercise(
-    reference=mean,
-    probes=(
-        _pool_probe(5, 3, 2, 5),
-        _pool_probe(4, 6, 1, 3, 4),
-        _pool_probe(3, 3, 3, 2, 1),
-        _pool_probe(2, 4, 1, 1),  # no text fills its row
-        _pool_probe(6, 2, 6),
-    ),
-    axes="(B, C)",
+def right_names(tensors: Tensors) -> Tensors:
+    return _with(NAMES)(tensors)
+
+
+def _probe(C: int, wide: int, layers: int, V: int) -> tuple[Tensors]:
+    g = torch.Generator().manual_seed(C + wide + V)
+    shapes = {
+        "embeddings.word_embeddings.weight": (V, C),
+        "embeddings.position_embeddings.weight": (12, C),
+        "embeddings.LayerNorm.weight": (C,),
+        "embeddings.LayerNorm.bias": (C,),
+    }
+    for n in range(layers):
+        for name in NAMES:
+            inside = wide if name == "ffn.lin2" else C
+            out = wide if name == "ffn.lin1" else C
+            place = f"transformer.layer.{n}.{name}"
+            shapes[f"{place}.weight"] = (out,) if "norm" in name else (out, inside)
+            shapes[f"{place}.bias"] = (out,)
+    return ({name: torch.randn(*shape, generator=g) for name, shape in shapes.items()},)
+
+
+def _only_types_missed(got: object, want: Tensors, _: Tensors) -> bool:
+    return (
+        isinstance(got, dict) and want.keys() - got.keys() == {TYPES} and got.keys() < want.keys()
+    )
+
+
+def _left(got: object, want: Tensors, given: Tensors) -> bool:
+    return isinstance(got, dict) and bool((got.keys() & given.keys()) - want.keys())
+
+
+def _lost(got: object, want: Tensors, _: Tensors) -> bool:
+    return isinstance(got, dict) and got.keys() < want.keys()
+
+
+def _prefixed(got: object, want: Tensors, _: Tensors) -> bool:
+    return isinstance(got, dict) and {n.removeprefix("bert.") for n in got} == want.keys() != set(
+        got
+    )
+
+
+def _not_zero(got: object, want: Tensors, _: Tensors) -> bool:
+    if not isinstance(got, dict) or got.keys() != want.keys():
+        return False
+    table = got[TYPES]
+    return isinstance(table, Tensor) and table.shape == want[TYPES].shape and bool(table.any())
+
+
+def _one_row(got: object, want: Tensors, _: Tensors) -> bool:
+    if not isinstance(got, dict) or got.keys() != want.keys():
+        return False
+    return isinstance(got[TYPES], Tensor) and got[TYPES].shape[:1] == (1,)
+
+
+def _turned(tensors: Tensors) -> Tensors:
+    right = right_names(tensors)
+    return {n: x.T if "encoder" in n and x.dim() == 2 else x for n, x in right.items()}
+
+
+as_bert = Exercise(
+    reference=right_names,
+    probes=(_probe(4, 10, 1, 7), _probe(6, 9, 3, 5)),
+    show=lambda tensors: f"{len(tensors)} tensors",
+    tolerance=0.0,
     mistakes=(
         Mistake(
-            "padding counted in",
-            "what stands at padding went into the mean. The mask says which places are the text's.",
-            lambda x, mask: x.mean(1),
+            "no table of segments",
+            "all that is there has its name, and one tensor of ours is not there. A strict load "
+            "names it. What should it hold, so that it adds nothing?",
+            lambda tensors: _renamed(tensors, LAYERS | NAMES),
+            _only_types_missed,
         ),
         Mistake(
-            "divided by all places",
-            "padding was left out of the sum, and yet counted: the sum of n tokens was divided by "
-            "more than n. The direction is right, the length is not.",
-            lambda x, mask: (x * mask[..., None]).mean(1),
+            "segments that add something",
+            "the names are right. The table that DistilBERT does not have is added to every "
+            "token here; there it is not.",
+            lambda tensors: right_names(tensors) | {TYPES: torch.ones_like(_types(tensors)[TYPES])},
+            _not_zero,
         ),
         Mistake(
-            "padding in the sum, not in the count",
-            "it was divided by the number of the text's tokens, and what was added up has the "
-            "padding in it.",
-            lambda x, mask: x.sum(1) / mask.sum(1, keepdim=True),
+            "one segment",
+            "the names are right. How many segments does a Bert of this config know?",
+            lambda tensors: right_names(tensors) | _types(tensors, rows=1),
+            _one_row,
         ),
         Mistake(
-            "an axis short",
-            "the mask is (B, T), and what it is multiplied with is (B, T, C). PyTorch lines up "
-            "axes from the last, so here tokens would meet channels.",
-            lambda x, mask: (x * mask).sum(1) / mask.sum(1, keepdim=True),
+            "a prefix",
+            "all names are right but for `bert.` before them. A bare Bert has none.",
+            lambda tensors: {f"bert.{n}": x for n, x in right_names(tensors).items()},
+            _prefixed,
         ),
         Mistake(
-            "an axis short",
-            "the counts are (B,), and the sums (B, C). PyTorch lines up axes from the last, so "
-            "here texts would meet channels.",
-            lambda x, mask: (x * mask[..., None]).sum(1) / mask.sum(1),
+            "q and k swapped",
+            "two names of one shape were mixed up: queries for keys. A load says nothing of it.",
+            _swapped("attention.q_lin", "attention.k_lin"),
         ),
         Mistake(
-            "without [CLS] and [SEP]",
-            "the first and the last place of the row were left out. The mean is over all tokens, "
-            "these too, and a short text's last is not the row's.",
-            lambda x, mask: mean(x[:, 1:-1], mask[:, 1:-1]),
+            "k and v swapped",
+            "two names of one shape were mixed up: keys for values. A load says nothing of it.",
+            _swapped("attention.k_lin", "attention.v_lin"),
         ),
         Mistake(
-            "divided by the batch",
-            "each text's sum was divided by the number of tokens in the whole batch.",
-            lambda x, mask: (x * mask[..., None]).sum(1) / mask.sum(),
+            "q and v swapped",
+            "two names of one shape were mixed up: queries for values. A load says nothing of it.",
+            _swapped("attention.q_lin", "attention.v_lin"),
         ),
         Mistake(
-            "a sum",
-            "the tokens were added up, and not divided by how many they are.",
-            lambda x, mask: (x * mask[..., None]).sum(1),
+            "v and the way out swapped",
+            "two names of one shape were mixed up: the values' Linear, and the one behind "
+            "attention.",
+            _swapped("attention.v_lin", "attention.out_lin"),
         ),
         Mistake(
-            "the other way round",
-            "these are means over padding. What does True say in this mask?",
-            lambda x, mask: mean(x, ~mask),
+            "norms swapped",
+            "the two norms of a layer have the same shapes. Which belongs to attention (sa is for "
+            "self-attention), and which ends the layer?",
+            _swapped("sa_layer_norm", "output_layer_norm"),
         ),
         Mistake(
-            "one vector for the batch",
-            "all tokens of all texts went into one mean. Each text should have its own.",
-            lambda x, mask: x[mask].mean(0),
+            "the MLP's halves swapped",
+            "the MLP's two Linears have each other's names; their shapes say which is which.",
+            _swapped("ffn.lin1", "ffn.lin2"),
         ),
         Mistake(
-            "the first token",
-            "this is the vector at [CLS]. The mean is over all tokens of the text.",
-            lambda x, mask: x[:, 0],
+            "turned round",
+            "the names are right, and the matrices transposed. GPT-2's file needs that, lesson 13; "
+            "PyTorch's Linear, here and there, is (out, in).",
+            _turned,
         ),
         Mistake(
-            "the mean over channels",
-            "the mean went over the channels of each token. Over which axis do the tokens run?",
-            lambda x, mask: x.mean(-1),
+            "tensors left out",
+            "tensors are missing in what you returned. Compare the names of yours with the names "
+            "in `model.state_dict()`.",
+            lambda tensors: dict(list(right_names(tensors).items())[1:]),
+            _lost,
         ),
         Mistake(
-            "the mean over channels",
-            "the mean went over the channels of each token. Over which axis do the tokens run?",
-            lambda x, mask: (x * mask[..., None]).mean(-1),
-        ),
-        Mistake(
-            "the largest, not the mean",
-            "this is each channel's largest number among the text's tokens.",
-            lambda x, mask: _hidden(x, mask).amax(1),
-        ),
-        Mistake(
-            "of length 1",
-            "the means were divided by their length as well. That comes later, where vectors are "
-            "compared.",
-            lambda x, mask: F.normalize(mean(x, mask), dim=-1),
+            "an old name left",
+            "some tensors still have DistilBERT's names. Which of your names are not in "
+            "`model.state_dict()`?",
+            lambda tensors: dict(tensors),
+            _left,
         ),
     ),
 )
