@@ -1,7 +1,9 @@
 """The long run: shards that are refused, tokens read once, and runs that end in the same bits."""
 
+import ctypes
 import json
 import os
+import platform
 import random
 import signal
 import subprocess
@@ -29,6 +31,7 @@ from companion.pretrain.encodings import Encoding
 from companion.pretrain.hellaswag import items_in, score
 from companion.pretrain.loader import ShardLoader
 from companion.pretrain.loop import run
+from companion.pretrain.machine import keep_memory
 from companion.pretrain.prepare import Prepare, prepare
 from companion.pretrain.shards import HEADER_BYTES, Shard, ShardError, shards_in, write_shard
 from companion.pretrain.watching import read_metrics
@@ -600,3 +603,31 @@ def test_a_line_that_is_no_item_is_named(tmp_path):
     path.write_text('{"ctx": "a", "endings": ["b"], "label": 0}\n{"ctx": "a"}\n')
     with pytest.raises(ValueError, match="line 2"):
         items_in(path)
+
+
+FAULTS = """
+import resource, sys, torch
+from companion.pretrain.machine import keep_memory
+assert sys.argv[1] == "as it is" or keep_memory()
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for n in range(6):
+    before = faults()
+    torch.ones(24, 2**20) + 1  # 96 MiB, twice
+print(faults() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="asks glibc")
+def test_kept_memory_is_used_again_without_the_kernel():
+    faults = {}
+    for name in ("as it is", "kept"):
+        out = subprocess.run([sys.executable, "-c", FAULTS, name], capture_output=True, text=True)
+        assert out.returncode == 0, out.stderr
+        faults[name] = int(out.stdout)
+    assert faults["as it is"] > 90  # pages of 4 KiB, or of 2 MiB where the kernel gives those
+    assert faults["kept"] < 10
+
+
+def test_where_there_is_no_glibc_memory_is_as_it_was(monkeypatch):
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
+    assert keep_memory() is False

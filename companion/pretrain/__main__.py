@@ -9,6 +9,7 @@ import tyro
 from companion import assets
 from companion.pretrain.config import PRESETS, Config
 from companion.pretrain.loop import run
+from companion.pretrain.machine import keep_memory
 from companion.pretrain.prepare import Prepare, prepare
 
 __all__ = ["configured", "main"]
@@ -49,4 +50,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    keep_memory()
     sys.exit(main())

@@ -1,12 +1,15 @@
-"""What the machine at hand is good for."""
+"""What the machine at hand is good for, and what to ask of it."""
 
+import ctypes
 import re
 import shutil
 from pathlib import Path
 
 import torch
 
-__all__ = ["can_compile", "has_fast_bfloat16"]
+__all__ = ["can_compile", "has_fast_bfloat16", "keep_memory"]
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's malloc.h
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
@@ -29,3 +32,18 @@ def can_compile(device: torch.device) -> bool:
             return False
         return True
     return any(shutil.which(name) for name in ("g++", "clang++", "c++"))
+
+
+def keep_memory() -> bool:
+    """Ask the C library to keep the memory that tensors free, for the tensors that come next.
+
+    Else each large tensor of a step on the CPU gets fresh pages from the kernel, and gives them
+    back: a share of the step that is not training. Holds for the whole process, to its end, and
+    memory is given back to others only then. False where there is no glibc to ask: nothing changed.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+        ctypes.CDLL(None).gnu_get_libc_version  # noqa: B018 (another library's numbers may differ)
+    except (AttributeError, OSError, TypeError):
+        return False
+    return bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
