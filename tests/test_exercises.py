@@ -856,6 +856,18 @@ RIGHT_IN_OTHER_WORDS = {
         ),
         lambda x, ids, ends: endings_one_by_one(x, ids, ends).numpy(),
     ],
+    "to_backward": [
+        lambda losses, world, micro_steps, step_tokens: (
+            losses.mean() * (len(losses) * world / step_tokens)
+        ),
+        lambda losses, world, micro_steps, step_tokens: torch.stack(
+            [loss / (step_tokens / world) for loss in losses]
+        ).sum(),
+        lambda losses, world, micro_steps, step_tokens: (
+            losses @ torch.full_like(losses, world / step_tokens)
+        ),
+        lambda losses, world, micro_steps, step_tokens: sum(losses.unbind()) / step_tokens * world,
+    ],
     "added_to_scores": [
         lambda seen, dtype: (1.0 - seen[:, None, None, :].to(dtype)) * torch.finfo(dtype).min,
         lambda seen, dtype: torch.where(

@@ -4,6 +4,7 @@ from companion.lab.asking import predict, reveal
 from companion.lab.bank import check
 from companion.lab.blocks import block
 from companion.lab.holding import added_memory
+from companion.lab.launching import launch
 from companion.lab.longrun import pretrain, shards
 from companion.lab.mapping import draw_map, maps
 from companion.lab.masking import Attended, attended, mask_chart, outcome, pair_map
@@ -46,6 +47,7 @@ __all__ = [
     "gpt2_init",
     "grid",
     "held_out_loss",
+    "launch",
     "maps",
     "mask_chart",
     "memory",
