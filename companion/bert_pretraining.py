@@ -83,12 +83,14 @@ def pretrain(
     length: int = 24,
     batch: int = 32,
     every: int = 250,
+    p: float = 0.15,
     watch: Callable[[BertForPreTraining], Any] | None = None,
 ) -> list[tuple[int, Any]]:
     """Train on both tasks; what `watch(model)` gave each `every` steps and at the end.
 
-    New pairs are cut each time all were seen, and each batch is masked anew. The rate
-    rises for a twentieth of the steps and falls to nothing, on half a cosine.
+    New pairs are cut each time all were seen, and each batch is masked anew, each word
+    with probability `p`. The rate rises for a twentieth of the steps and
+    falls to nothing, on half a cosine.
     """
     order = torch.Generator().manual_seed(seed)
     optimizer = configure_optimizer(model, lr=lr, weight_decay=0.01, betas=(0.9, 0.98))
@@ -97,7 +99,7 @@ def pretrain(
         pairs = cut_pairs(documents, length, tokenizer, order)
         rows = torch.randperm(len(pairs.labels), generator=order).split(batch)
         for row in rows[: steps - step]:
-            inputs, labels = hide_words(pairs.ids[row], tokenizer, order)
+            inputs, labels = hide_words(pairs.ids[row], tokenizer, order, p)
             loss = model(inputs, None, pairs.types[row], labels, pairs.labels[row])
             optimizer.zero_grad()
             loss.backward()
@@ -111,7 +113,10 @@ def pretrain(
 
 
 def hide_words(
-    ids: Int[Tensor, "B T"], tokenizer: WordPieceTokenizer, generator: torch.Generator
+    ids: Int[Tensor, "B T"],
+    tokenizer: WordPieceTokenizer,
+    generator: torch.Generator,
+    p: float = 0.15,
 ) -> tuple[Int[Tensor, "B T"], Int[Tensor, "B T"]]:
     """As `mask_tokens`, with a tokenizer's own numbers."""
     return mask_tokens(
@@ -119,6 +124,7 @@ def hide_words(
         mask_id=tokenizer.mask_id,
         vocab_size=tokenizer.vocab_size,
         special_ids=tokenizer.special_ids,
+        p=p,
         generator=generator,
     )
 

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections import Counter
 from functools import cache
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from companion.assets.texts import source_files
 from companion.lab.reading import SHORTEST, documents, released_tables, sentences_of, wordpiece
-from companion.wordpiece import WordPieceTokenizer
+from companion.wordpiece import SPECIAL, WordPieceTokenizer
 
 CODE = re.compile(r"^\s*(>>>|\.\.\.|[-+*=~^#|:@<]|\w+\s*[=(])", re.M)  # a line that is no prose
 HOLDERS = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
@@ -55,14 +56,20 @@ def docstrings() -> list[list[str]]:
 
 
 @cache
-def prose() -> Prose:
+def prose(commonest: int | None = None) -> Prose:
     """The manual and the docstrings, in the tokens of BERT's vocabulary that occur in them.
 
-    Every eighth document is held out. Reading and cutting take some seconds, once.
+    Every eighth document is held out. Reading and cutting take some seconds, once. With `commonest`
+    only so many of these tokens are kept, and single characters: rarer words come in pieces.
     """
     manual = documents()
     texts = [" ".join(sentences) for sentences in [*manual, *docstrings()]]
     tokenizer = wordpiece().cut_to(" ".join(texts))
+    if commonest:
+        ids = Counter(id for text in texts for id in tokenizer.encode(text).ids[1:-1])
+        kept = {*SPECIAL, *tokenizer.tokens([id for id, _ in ids.most_common(commonest)])}
+        kept |= {token for token in tokenizer.vocab if len(token.removeprefix("##")) == 1}
+        tokenizer = WordPieceTokenizer([token for token in tokenizer.vocab if token in kept])
     ids = [torch.tensor(tokenizer.encode(text).ids[1:-1]) for text in texts]
     kinds = [n < len(manual) for n in range(len(texts))]
     held = [n % EVERY == EVERY - 1 for n in range(len(texts))]
