@@ -946,6 +946,34 @@ def test_a_wrong_divisor_of_attention_is_told(divisor, said):
     assert said in verdict.replace("\n", " ")
 
 
+def rate_with(last_up=-1, late=0, divides=False):
+    """The learning rate of a step, by somebody who is a step off or divides by no warm-up."""
+
+    def answer(step, steps, warmup, lr, min_lr):
+        rising = lr * (step + 1) / (warmup if divides else max(1, warmup))
+        if step <= warmup + last_up:
+            return lr * (step + 1) / warmup
+        if step > steps + late:
+            return min_lr
+        done = (step - warmup) / (steps - warmup)
+        return min(rising, min_lr + (lr - min_lr) * (1 + math.cos(math.pi * done)) / 2)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("wrong", "name"),
+    [
+        (rate_with(last_up=0), "over the top: "),  # and it divides by a warm-up of 0
+        (rate_with(divides=True), "a warm-up of no steps: "),
+        (rate_with(late=1), "up again, for a moment: "),
+        (rate_with(late=2), "up again, for a moment: "),
+    ],
+)
+def test_a_rate_hears_first_what_is_wrong_wherever_there_is_a_warm_up(wrong, name):
+    assert EXERCISES["learning_rate"].verdict(wrong).startswith(name)
+
+
 LABELS_BY_HEART = {
     "one release's ids by heart": [
         lambda ids, chance, special_ids: torch.where((chance < 0.15) & (ids >= 1000), ids, -100),

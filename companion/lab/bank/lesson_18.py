@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from math import cos, pi
+from typing import Any
 
 from companion.lab.exercise import Exercise, Mistake
 
@@ -45,6 +46,16 @@ def scheduled(
 reference = scheduled()
 
 
+def look(answer: Answer, *probe: float) -> Any:
+    """The rate. That a warm-up of 0 steps was divided by is said last, not first."""
+    try:
+        return answer(*probe)
+    except ZeroDivisionError:
+        if probe[2]:
+            raise
+        return "a warm-up of 0 was divided by"
+
+
 def no_end(**parts: Callable) -> Answer:
     return scheduled(after=None, **parts)
 
@@ -78,6 +89,23 @@ def without_warmup(goes_on: bool = True) -> Answer:
         return low + (lr - low) * half_cosine(done)
 
     return answer
+
+
+def smoothstep(done: float) -> float:
+    """A cubic with flat ends, never far from the half cosine."""
+    return 1 - done * done * (3 - 2 * done)
+
+
+def ends_late(late: int) -> Answer:
+    """The cosine goes on for so many steps past the end."""
+    return lambda step, steps, warmup, lr, low: (
+        low if step > steps + late else no_end()(step, steps, warmup, lr, low)
+    )
+
+
+def forgets(step: int, steps: int, warmup: int, lr: float, low: float) -> float:
+    """Right, and 0 a run's length after the end."""
+    return 0.0 if step >= 2 * steps else reference(step, steps, warmup, lr, low)
 
 
 def floored(share: float, lr: float, low: float) -> float:
@@ -127,20 +155,25 @@ PROBES = (
     (11, 12, 4, 3.0, 0.3),  # the last
     (7, 10, 3, 2.0, 0.0),
     (12, 12, 4, 3.0, 0.3),
+    (13, 12, 4, 3.0, 0.3),  # just past the end, past it, and far
     (17, 12, 4, 3.0, 0.3),
     (40, 12, 4, 3.0, 0.3),
+    (5_000, 12, 4, 3.0, 0.3),
+    (19_074, 19_073, 715, 6.0, 0.6),
+    (1_000_000, 19_073, 715, 6.0, 0.6),
     (715, 19_073, 715, 6.0, 0.6),
     (9_000, 19_073, 715, 6.0, 0.6),
     (0, 19_073, 715, 6e-4, 6e-5),  # at a rate that is used
     (9_000, 19_073, 715, 6e-4, 6e-5),
     (5, 8, 0, 2.0, 0.5),
-    (0, 8, 0, 2.0, 0.5),  # no warm-up: last, for a division by 0 ends the check
+    (0, 8, 0, 2.0, 0.5),  # no warm-up
 )
 
 learning_rate = Exercise(
     reference=reference,
     probes=PROBES,
     tolerance=1e-6,
+    look=look,
     mistakes=(
         Mistake("the first step is wasted", WASTED, scheduled(up=from_zero)),
         Mistake("the first step is wasted", WASTED, scheduled(up=from_zero, last_up=0)),
@@ -169,14 +202,30 @@ learning_rate = Exercise(
         ),
         Mistake(
             "the warm-up begins at min_lr",
-            "the first step has too much: the rise was begun at min_lr. Here it begins at 0, one "
-            "step before step 0; min_lr is for the way down only.",
+            "the first step has too much: the rise was begun at min_lr, which is for the way down "
+            "only. Read again what the warm-up rises from.",
             scheduled(up=lambda step, warmup, lr, low: low + (lr - low) * (step + 1) / warmup),
         ),
         Mistake(
             "no warm-up",
             "in the first steps the rate is lr already. It should get there by equal rises.",
             scheduled(up=lambda step, warmup, lr, low: lr),
+        ),
+        Mistake(
+            "always lr",
+            "it is lr in every step. The rate should rise, fall and then stay: three stretches.",
+            lambda step, steps, warmup, lr, low: lr,
+        ),
+        Mistake(
+            "always min_lr",
+            "it is min_lr in every step. The rate should rise and fall, and only then stay there.",
+            lambda step, steps, warmup, lr, low: low,
+        ),
+        Mistake(
+            "no way down",
+            "the warm-up is right, and then the rate stays at lr for ever. What does it do from "
+            "step `warmup` on, and after the end?",
+            scheduled(up=to_lr_kept, down=lambda share, lr, low: lr, after=lambda lr, low: lr),
         ),
         Mistake("no warm-up at all", NO_WARMUP, without_warmup(goes_on=False)),
         Mistake("no warm-up at all, and no end", NO_WARMUP + " And: " + RISES, without_warmup()),
@@ -250,6 +299,12 @@ learning_rate = Exercise(
             scheduled(share=lambda done: 1 - done),
         ),
         Mistake(
+            "another curve",
+            "the ends and the middle of the way down are right, and what is between is a little "
+            "off: the curve is smooth, but no cosine.",
+            scheduled(share=smoothstep),
+        ),
+        Mistake(
             "not halved",
             "it comes down from twice as high. A cosine goes from 1 to -1: what range does 1 + cos "
             "have?",
@@ -287,11 +342,25 @@ learning_rate = Exercise(
         ),
         Mistake(
             "whole numbers",
-            "the rate stays at lr until the run is over. The way gone is a share from 0 to 1, and "
-            "was rounded down to 0. Which division does that?",
+            "the rate stays at lr until the run is over. If a share from 0 to 1 was to bring it "
+            "down, it was rounded down to 0. Which division does that?",
             scheduled(done=lambda step, steps, warmup: (step - warmup) // (steps - warmup)),
         ),
         Mistake("up again after the end", RISES, no_end()),
+        *(
+            Mistake(
+                "up again, for a moment",
+                "right up to the end, and far past it. In between the cosine goes on and the rate "
+                "rises again. Which step is the first that has to be at min_lr?",
+                ends_late(late),
+            )
+            for late in (1, 2)
+        ),
+        Mistake(
+            "0 long after the end",
+            "some way past its end the run would learn nothing more. It should stay at min_lr.",
+            forgets,
+        ),
         Mistake(
             "0 after the end",
             "a run that goes on past its end would learn nothing more. It should stay at min_lr.",
