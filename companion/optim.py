@@ -37,7 +37,7 @@ def configure_optimizer(
 ) -> torch.optim.AdamW:
     """AdamW over `decay_groups`, with GPT-3's betas (Brown et al. 2020, appendix B).
 
-    `fused`: one kernel steps all tensors of a group.
+    `fused`: all tensors of a group are stepped in one compiled call.
     """
     groups = decay_groups(model, weight_decay)
     return torch.optim.AdamW(groups, lr=lr, betas=betas, fused=fused)
