@@ -37,6 +37,14 @@ def mean_by_world(losses: Tensor, world: int, micro_steps: int, step_tokens: int
     return losses.mean() / world
 
 
+def means_times_world(losses: Tensor, world: int, micro_steps: int, step_tokens: int) -> Tensor:
+    return losses.mean() * world / micro_steps
+
+
+def mean_times_world(losses: Tensor, world: int, micro_steps: int, step_tokens: int) -> Tensor:
+    return losses.mean() * world
+
+
 def no_world(losses: Tensor, world: int, micro_steps: int, step_tokens: int) -> Tensor:
     return losses.sum() / step_tokens
 
@@ -115,6 +123,18 @@ to_backward = Exercise(
             "this divides by the number of processes, and nothing here stands for the tokens of "
             "the other micro-batches. " + DDP,
             mean_by_world,
+        ),
+        Mistake(
+            "a mean of means, times the processes",
+            "a mean of a micro-batch's own tokens is no part of a sum that DDP's division would "
+            "shrink. And every micro-batch counts as much as any other here. " + EVEN,
+            means_times_world,
+        ),
+        Mistake(
+            "a mean, times the processes",
+            "this makes up for DDP's division, but begins with the mean of one micro-batch, and "
+            "the step has several: by how many tokens is each loss of the step divided?",
+            mean_times_world,
         ),
         Mistake(
             "what DDP divides by",
