@@ -68,8 +68,9 @@ class WordPieceTokenizer:
         """One text or a pair, with its special tokens; an empty text has only these.
 
         Above `max_length`, the longer of the two loses its last token, again and again
-        (of two as long, the second: so the release; `tokenizers` differs there by one
-        token). ValueError for a `max_length` that the special tokens do not fit into.
+        (of two as long, the second, as in the release's fine-tuning; `tokenizers`
+        differs there by one token). ValueError for a `max_length` that the special
+        tokens do not fit into.
         A special token in the text, "[MASK]" say, is plain text unless allowed.
         """
         return self._encode(text, pair, max_length, allowed_special, {})

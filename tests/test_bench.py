@@ -123,9 +123,8 @@ def a_multiple():
         ),
         lambda: shown(a_mask_chart),
         lambda: shown(a_multiple),
-        lambda: shown(lambda: lab.pair_map([["a", "b"]], [("a", "b", 0)], title="t", alt=ALT)),
     ],
-    ids=["plot", "bars", "grid", "panels", "maps", "memory", "mask chart", "multiples", "pair map"],
+    ids=["plot", "bars", "grid", "panels", "maps", "memory", "mask chart", "multiples"],
 )
 def test_every_picture_has_its_alt_text_and_an_opaque_light_card(bundle):
     data = bundle()

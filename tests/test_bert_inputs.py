@@ -686,13 +686,3 @@ def test_a_chart_draws_a_mask_in_its_shape_and_padding_in_another_colour(monkeyp
     assert len(axes.lines) == 2
     assert len(axes.patches) == 2 * (6 + 15)
     assert [text.get_text() for text in axes.texts].count("error") == 2
-
-
-def test_pairs_are_arrows_of_their_label(monkeypatch):
-    documents = [["a", "b", "c"], ["d", "e"]]
-    pairs = [("a", "b", 0), ("b", "d", 1), ("d", "e", 0)]
-    axes = picture(lambda: lab.pair_map(documents, pairs, title="t", alt=ALT), monkeypatch)
-    arrows = [text.arrow_patch for text in axes.texts if getattr(text, "arrow_patch", None)]
-    colors = [to_hex(arrow.get_edgecolor()) for arrow in arrows]
-    assert colors == [pictures.COLORS[label] for _, _, label in pairs]
-    assert axes.texts[0].get_text() == "document 0"

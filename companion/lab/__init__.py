@@ -7,7 +7,7 @@ from companion.lab.holding import added_memory
 from companion.lab.launching import launch
 from companion.lab.longrun import pretrain, shards
 from companion.lab.mapping import draw_map, maps
-from companion.lab.masking import Attended, attended, mask_chart, outcome, pair_map
+from companion.lab.masking import Attended, attended, mask_chart, outcome
 from companion.lab.memory import draw_memory, memory
 from companion.lab.multiples import multiples
 from companion.lab.overlap import overlap_rule, shared_words
@@ -56,7 +56,6 @@ __all__ = [
     "multiples",
     "outcome",
     "overlap_rule",
-    "pair_map",
     "panels",
     "plot",
     "predict",

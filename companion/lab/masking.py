@@ -1,4 +1,4 @@
-"""Masks and pairs, drawn: what each form of a mask lets attention see, and which sentences meet."""
+"""Masks, drawn: what each form of a mask lets attention see."""
 
 from collections.abc import Callable, Mapping, Sequence
 from textwrap import fill
@@ -134,42 +134,3 @@ def _cell(axes: Axes, x: float, y: float, color: object) -> None:
 
 def _tint(color: str, share: float) -> list[float]:
     return [1 - share * (1 - part) for part in to_rgb(color)]
-
-
-def pair_map(
-    documents: Sequence[Sequence[str]],
-    pairs: Sequence[tuple[str, str, int]],
-    *,
-    title: str,
-    alt: str,
-) -> None:
-    """Draw each document as a row of sentences, and an arrow from each pair's first to its second.
-
-    Labels are the release's: 0 follows, 1 does not. Sentences should all differ. Shows the picture.
-    """
-    place = {s: (at, n) for n, document in enumerate(documents) for at, s in enumerate(document)}
-    longest = max(map(len, documents))
-    with rc_context(STYLE | {"axes.grid": False}):
-        figure = Figure(figsize=(WIDTH, 0.9 + 0.85 * len(documents)), layout="constrained")
-        axes = figure.subplots()
-        axes.set(xlim=(-1.9, longest - 0.4), ylim=(len(documents) - 0.3, -0.9))
-        axes.set_title(wrapped(title))
-        axes.axis("off")
-        for n, document in enumerate(documents):
-            axes.text(-1.8, n, f"document {n}", va="center", size=9)
-            for at in range(len(document)):
-                box = {"facecolor": EMPTY, "edgecolor": MUTED, "linewidth": 0.8}
-                axes.add_patch(Rectangle((at - 0.2, n - 0.13), 0.4, 0.26, **box))
-                axes.text(at, n, str(at), ha="center", va="center_baseline", size=8)
-        for first, second, label in pairs:
-            color = COLORS[1] if label else COLORS[0]
-            style = {"arrowstyle": "->", "color": color, "linewidth": 1.6}
-            bend = "arc3,rad=0.12" if label else "arc3,rad=-0.35"
-            ends = (place[second], place[first])
-            arrow = style | {"connectionstyle": bend, "shrinkA": 9, "shrinkB": 9}
-            axes.annotate("", *ends, arrowprops=arrow)
-        for at, (label, text) in enumerate(
-            (("0: it follows", COLORS[0]), ("1: random", COLORS[1]))
-        ):
-            axes.text(1.5 * at, -0.7, label, color=text, weight="bold", size=9)
-        show_figure(figure, alt)

@@ -137,6 +137,22 @@ added_to_scores = Exercise(
                 ),
             )
         ),
+        *(
+            Mistake(
+                "a causal mask",
+                "this is a triangle, as GPT has it. BERT looks both ways; what should be hidden is "
+                "padding, which each text has in its own places.",
+                lambda seen, dtype, form=form: form(_triangle(seen, dtype)),
+            )
+            for form in (
+                lambda tril: tril,
+                lambda tril: tril.float(),
+                lambda tril: tril.bool(),
+                lambda tril: tril[None, None],
+                lambda tril: tril[None, None].float(),
+                lambda tril: tril[None, None].bool(),
+            )
+        ),
         Mistake(
             "minus infinity",
             "padding gets minus infinity. That hides it too, until a row has nothing else: then it "
@@ -201,6 +217,7 @@ added_to_scores = Exercise(
             for answer in (
                 lambda seen, dtype: to_shape(least(seen, torch.float32)),
                 lambda seen, dtype: to_shape(torch.where(seen, 0.0, torch.finfo(dtype).min)),
+                lambda seen, dtype: torch.where(seen, 0.0, torch.finfo(dtype).min),
                 lambda seen, dtype: filled(seen, torch.float32, torch.finfo(dtype).min),
                 lambda seen, dtype: filled(seen, torch.float64, torch.finfo(dtype).min),
             )
@@ -213,6 +230,10 @@ def _later(seen: Tensor, dtype: torch.dtype, value: str) -> Tensor:
     later = torch.ones(seen.shape[1], seen.shape[1], dtype=torch.bool).triu(1)
     hidden = -torch.inf if value == "inf" else torch.finfo(dtype).min
     return torch.zeros(later.shape, dtype=dtype).masked_fill(later, hidden)
+
+
+def _triangle(seen: Tensor, dtype: torch.dtype) -> Tensor:
+    return torch.ones(seen.shape[1], seen.shape[1], dtype=dtype).tril()
 
 
 def _times_infinity(seen: Tensor, dtype: torch.dtype) -> Tensor:
@@ -685,7 +706,8 @@ pair_to_read = Exercise(
         *_wrong(
             0,
             "of two as long, the first",
-            "where both texts are as long, the first was cut. The release takes the second then.",
+            "where both texts are as long, the first was cut. The second is, as in the"
+            " release's fine-tuning code.",
             _with(cut=_tie_to_first),
         ),
         *_wrong(
