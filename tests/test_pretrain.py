@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -350,6 +351,19 @@ def test_killed_at_random_moments_it_ends_in_the_same_bits(never_stopped, data, 
         process.join()
     run(config)
     assert bits(tmp_path / "run")[0] == bits(never_stopped[0])[0]
+
+
+def test_measuring_the_machine_does_not_change_the_bits(data, tmp_path, monkeypatch):
+    """A run with dropout, that draws from the generator whose state a checkpoint keeps."""
+    monkeypatch.setattr(
+        "companion.pretrain.loop.measured_peak_flops", lambda *_: torch.rand(3).sum().item() + 1.0
+    )
+    whole, again = (small(data, tmp_path / name, peak_tflops=0.0) for name in ("whole", "again"))
+    run(whole)
+    shutil.copytree(whole.out, again.out)
+    shutil.rmtree(again.out / "checkpoints/step_00000012")
+    run(again)
+    assert bits(again.out)[0] == bits(whole.out)[0]
 
 
 def test_another_config_does_not_go_on_and_the_checkpoint_stays(never_stopped, data, tmp_path):

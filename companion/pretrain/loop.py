@@ -257,7 +257,9 @@ class Run:
         if self.config.peak_tflops:
             return self.config.peak_tflops * 1e12 * self.rank.world
         dtype = torch.bfloat16 if self.bfloat16 else torch.float32
-        return measured_peak_flops(self.rank.device, dtype) * self.rank.world
+        gpus = [self.rank.device.index] if self.rank.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=gpus):  # the random state was restored before this
+            return measured_peak_flops(self.rank.device, dtype) * self.rank.world
 
 
 def _rows_and_micro_steps(config: Config, world: int) -> tuple[int, int]:
