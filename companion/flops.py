@@ -4,6 +4,7 @@
 
 __all__ = ["flops_per_token", "measured_peak_flops", "mfu"]
 
+from collections.abc import Callable
 from time import perf_counter
 
 import torch
@@ -45,10 +46,12 @@ def measured_peak_flops(
     *,
     size: int | None = None,
     seconds: float = 0.5,
+    clock: Callable[[], float] = perf_counter,
 ) -> float:
     """The most operations a second that square matrix products of a size reach here.
 
     The best of as many tries as fit into `seconds`, after one that does not count.
+    On a busy machine, time.process_time as the clock has it for one busy thread.
     Size: 2048 on a CPU, 8192 on a GPU, where the clock waits for the product.
     """
     device = torch.device(device)
@@ -57,15 +60,15 @@ def measured_peak_flops(
     best, start = float("inf"), None
     while start is None or perf_counter() - start < seconds:
         _synchronise(device)
-        before = perf_counter()
+        before = clock()
         a @ b
         _synchronise(device)
         if start is None:
             start = perf_counter()
         else:
-            best = min(best, perf_counter() - before)
+            best = min(best, clock() - before)
     if best == float("inf"):
-        return measured_peak_flops(device, dtype, size=n, seconds=10 * seconds)
+        return measured_peak_flops(device, dtype, size=n, seconds=10 * seconds, clock=clock)
     return 2.0 * n**3 / best
 
 

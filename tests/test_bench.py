@@ -4,6 +4,8 @@ import base64
 import io
 import itertools
 import json
+import mmap
+import os
 import re
 import sys
 
@@ -277,6 +279,42 @@ def test_bars_in_groups_stand_under_the_name_of_their_group():
     assert [tick.get_fontweight() == "bold" for tick in axes.get_yticklabels()] == [0, 1, 0, 0]
     middles = [bar.get_y() + bar.get_height() / 2 for bar in axes.patches]
     assert middles == pytest.approx([axes.get_yticks()[row] for row in (0, 2, 3)])
+
+
+def test_single_runs_are_dots_on_the_bar_of_their_name():
+    figures = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plots, "show_figure", lambda figure, alt: figures.append(figure))
+        lab.bars({"a": 1.0, "b": 2.0}, dots={"b": [1.5, 2.5]}, title="t", x="x", alt=ALT)
+    axes = figures[0].axes[0]
+    dots = {(x, y) for line in axes.lines for x, y in line.get_xydata()}
+    assert dots == {(1.5, -1.0), (2.5, -1.0)}
+    assert [text.get_text() for text in axes.texts] == ["1.00", "2.00"]
+    assert [text.xy for text in axes.texts] == [(1.0, 0.0), (2.5, -1.0)]
+
+
+def test_what_is_spent_adds_up_and_new_memory_shows_as_faults():
+    spent = lab.spent(lambda: sum(range(1_000_000)))
+    assert 0 < spent["user"] + spent["kernel"] <= spent["clock"] + 0.05
+    if sys.platform == "linux":
+        pages = 64 * 2**20 // 4096
+        with_memory = lab.spent(lambda: mmap.mmap(-1, 64 * 2**20).write(bytes(64 * 2**20)))
+        assert with_memory["faults"] >= pages / 512  # where pages are huge
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
+def test_what_is_done_afresh_comes_back_and_changes_nothing_here():
+    kept = []
+    assert lab.afresh(lambda: kept.append(1) or [os.getpid(), kept]) != [os.getpid(), [1]]
+    assert lab.afresh(lambda: kept.append(1) or kept) == [1]
+    assert kept == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
+def test_what_fails_afresh_fails_here(capfd):
+    with pytest.raises(RuntimeError, match="child"):
+        lab.afresh(lambda: 1 / 0)
+    assert "ZeroDivisionError" in capfd.readouterr().err
 
 
 def test_two_grids_can_have_one_scale_of_colours():

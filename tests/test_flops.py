@@ -80,6 +80,12 @@ def test_a_peak_measured_in_no_time_is_measured_again():
     assert 0 < measured_peak_flops(size=64, seconds=1e-9) < float("inf")
 
 
+def test_the_peak_is_timed_by_the_clock_it_is_given():
+    ticks = iter(range(10_000_000))
+    peak = measured_peak_flops(size=64, seconds=0.01, clock=lambda: float(next(ticks)))
+    assert peak == 2.0 * 64**3  # one tick a product
+
+
 def test_added_memory_is_the_peak_and_not_the_sum(capfd):
     def one_after_the_other():
         for _ in range(3):

@@ -21,7 +21,7 @@ from companion.lab.records import benchmark, recorded
 from companion.lab.scaling import scale
 from companion.lab.sliding import Range, slider
 from companion.lab.tables import show
-from companion.lab.timing import seconds
+from companion.lab.timing import afresh, seconds, spent
 from companion.lab.tokens import tokens
 from companion.lab.toy import SITES, Toy, gpt2_init, torch_init
 from companion.lab.training import corpus, held_out_loss, sample, train
@@ -33,6 +33,7 @@ __all__ = [
     "Range",
     "Toy",
     "added_memory",
+    "afresh",
     "attended",
     "bars",
     "benchmark",
@@ -74,6 +75,7 @@ __all__ = [
     "show",
     "show_figure",
     "slider",
+    "spent",
     "tokens",
     "torch_init",
     "train",

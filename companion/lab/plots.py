@@ -16,6 +16,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from companion.lab.pictures import COLORS, HEIGHT, MUTED, STYLE, WIDTH, show_figure, wrapped
 
+_BEHIND = {"xytext": (5, 0), "textcoords": "offset points", "va": "center"}
 Curve = tuple[Any, Any]  # xs and ys: lists, arrays or tensors of numbers, of one length
 
 
@@ -111,10 +112,12 @@ def bars(
     alt: str,
     form: str = "{:.2f}",
     log: str = "",
+    dots: Mapping[str, Sequence[float]] | None = None,
 ) -> None:
     """Draw one horizontal bar a name, its value written at its end; show the picture.
 
-    A mapping in a number's place is a group: its bars stand under its name.
+    A mapping in a number's place is a group: its bars stand under its name. `dots` are the single
+    runs behind a bar, by its name, drawn over it.
     """
     rows = list(_bar_rows(values))
     heights = [-place for place, _, _ in rows]
@@ -124,8 +127,14 @@ def bars(
         figure = Figure(figsize=(WIDTH, tall), layout="constrained")
         axes = figure.subplots()
         named = [(height, value) for height, (*_, value) in zip(heights, rows) if value is not None]
-        drawn = axes.barh(*zip(*named), color=COLORS[0], height=0.62)
-        axes.bar_label(drawn, [form.format(value) for _, value in named], padding=4)
+        axes.barh(*zip(*named), color=COLORS[0], height=0.62)
+        ends = dict(named)
+        for height, (_, name, _) in zip(heights, rows):
+            runs = (dots or {}).get(name, ())
+            axes.plot(runs, [height] * len(runs), "o", color=COLORS[1], markersize=4)
+            ends[height] = max([ends.get(height, 0), *runs])
+        for height, value in named:
+            axes.annotate(form.format(value), (ends[height], height), **_BEHIND)
         axes.set_yticks(heights, [name for _, name, _ in rows])
         for tick, (*_, value) in zip(axes.get_yticklabels(), rows):
             tick.set_fontweight("bold" if value is None else "normal")

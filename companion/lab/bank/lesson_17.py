@@ -55,12 +55,14 @@ BATCH = "How many tokens does a step read, in all of its rows?"
 share_of_peak = Exercise(
     reference=counted(),
     probes=(
-        (30_000, 64, 2, 32, 16, 3, 0.5, 40e6),
+        (30_000, 40, 2, 32, 16, 3, 0.5, 40e6),
         (30_000, 64, 2, 32, 64, 3, 0.5, 140e6),
         (90_000, 32, 3, 48, 24, 5, 2.0, 90e6),
         (500_000, 128, 5, 64, 128, 2, 0.25, 9e9),
         (124_439_808, 1024, 12, 768, 1024, 16, 0.05, 989e12),
         (124_439_808, 1024, 12, 768, 256, 4, 9.0, 2e11),
+        (500, 8, 1, 4, 3, 1, 700.0, 40.0),
+        (700, 8, 2, 4, 5, 2, 0.5, 70_000.0),
     ),
     tolerance=1e-5,
     mistakes=(
@@ -69,6 +71,13 @@ share_of_peak = Exercise(
             "every parameter was counted as if it multiplied something. Rows of the position table "
             "are looked up and added: how many numbers are those?",
             counted(weights=all_of_them),
+        ),
+        Mistake(
+            "every parameter, and no attention",
+            "six operations for every parameter: so far so good, but two things differ. The "
+            "position table multiplies nothing. And attention multiplies tokens with tokens, for "
+            "which no parameter stands.",
+            counted(weights=all_of_them, attention=none),
         ),
         Mistake(
             "as many positions as the text has",
@@ -158,6 +167,26 @@ share_of_peak = Exercise(
             "a token a row",
             "each text was counted as a single token. " + BATCH,
             counted(tokens=lambda rows, T: rows),
+        ),
+        Mistake(
+            "rounded down",
+            "whole numbers come out where fractions should. Which of Python's two divisions is it?",
+            counted(share=lambda work, seconds, peak: work // seconds / peak),
+        ),
+        Mistake(
+            "tokens a second rounded down",
+            "tokens a second need not be a whole number. Which of Python's two divisions is it?",
+            lambda parameters, block_size, layers, width, T, rows, seconds, peak: (
+                (6 * (parameters - block_size * width) + 12 * layers * width * T)
+                * (rows * T // seconds)
+                / peak
+            ),
+        ),
+        Mistake(
+            "cut off at 1",
+            "a share over 1 was cut to 1. On a real machine it says that the peak or the time was "
+            "measured wrongly: do not hide that.",
+            counted(share=lambda work, seconds, peak: min(1.0, work / seconds / peak)),
         ),
         Mistake(
             "percent",
