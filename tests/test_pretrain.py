@@ -645,3 +645,13 @@ def test_kept_memory_is_used_again_without_the_kernel():
 def test_where_there_is_no_glibc_memory_is_as_it_was(monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
     assert keep_memory() is False
+
+
+def test_many_processes_do_not_prepare_the_same_folder(tmp_path, monkeypatch, capsys):
+    """Each would write over the others: they are told the command instead."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["--data", str(tmp_path / "none"), "--out", str(tmp_path / "run")]) == 1
+    assert f"companion.pretrain.prepare --source tinyshakespeare --out {tmp_path}" in (
+        capsys.readouterr().err
+    )
+    assert not list(tmp_path.iterdir())

@@ -1,6 +1,7 @@
 """Train a GPT: `python -m companion.pretrain --preset laptop`, or many processes by torchrun."""
 
 import argparse
+import os
 import sys
 import traceback
 
@@ -37,6 +38,12 @@ def main(arguments: list[str] | None = None) -> int:
     config = configured(sys.argv[1:] if arguments is None else arguments)
     try:
         if config.source and not config.data.exists():
+            if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+                raise ValueError(
+                    f"{config.data} is not there; one process has to make it, before many train: "
+                    f"python -m companion.pretrain.prepare --source {config.source} "
+                    f"--out {config.data} --encoding {config.encoding} --val-share 0.1"
+                )
             prepare(Prepare(config.source, config.data, config.encoding, val_share=0.1))
         loss = run(config)
     except (ValueError, OSError, assets.AssetError) as error:
