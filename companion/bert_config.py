@@ -15,7 +15,8 @@ from companion.gpt_checks import check_ids
 
 @dataclass(frozen=True)
 class BertConfig:
-    """The sizes of a BERT, by the release's names; the defaults are bert-base-uncased.
+    """The sizes of a BERT, by the release's names; the defaults are
+    bert-base-uncased's, but for `dropout`, which is 0.
 
     `dropout` is in all its places; `num_labels` is what a sequence is classified into.
     ValueError for what cannot be built.

@@ -892,6 +892,10 @@ RIGHT_IN_OTHER_WORDS = {
         as_bert_by_pattern,
         lambda tensors: dict(reversed(lesson_22.right_names(tensors).items())),
         lambda tensors: {n: x.clone() for n, x in lesson_22.right_names(tensors).items()},
+        lambda tensors: (
+            lesson_22.right_names(tensors)
+            | {lesson_22.TYPES: torch.ones(2, len(tensors["embeddings.LayerNorm.bias"]))}
+        ),
     ],
     "loss_of_both": [
         lambda mlm_logits, labels, nsp_logits, is_next: (

@@ -1,6 +1,8 @@
 """Lesson 22: a mask of padding in any form, and another port's names."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,6 +51,19 @@ def _usual(flat: Tensor) -> Tensor:
     return torch.where(2 * first.sum(1, keepdim=True) >= flat.shape[1], first, ~first)
 
 
+def _mode(flat: Tensor) -> Tensor:
+    return flat == flat.float().mode(1, keepdim=True).values
+
+
+def _mode_of_all(flat: Tensor) -> Tensor:
+    return flat == flat.float().flatten().mode().values
+
+
+def _more_than_half(flat: Tensor) -> Tensor:
+    first = flat == flat[:, :1]
+    return torch.where(2 * first.sum(1, keepdim=True) > flat.shape[1], first, ~first)
+
+
 ASSUMED = (
     "it went by which numbers mean a token, and these differ: True and 1 in one form, 0 in the "
     "other, False in a third. "
@@ -90,6 +105,11 @@ tokens_of = Exercise(
             _flat(lambda flat: flat >= 0),
         ),
         Mistake(
+            "above 0",
+            ASSUMED + "In a mask to add nothing is above 0.",
+            _flat(lambda flat: flat > 0),
+        ),
+        Mistake(
             "the last place",
             "you took what stands at the last place for a token's. It is padding, in all texts "
             "but the longest. At which place is there always a token?",
@@ -106,6 +126,15 @@ tokens_of = Exercise(
             "you took for a token what a text has most of. A short text in a long batch is mostly "
             "padding.",
             _flat(_usual),
+        ),
+        *(
+            Mistake(
+                "the most frequent",
+                "you took for a token what there is most of. A short text in a long batch is "
+                "mostly padding.",
+                _flat(usual),
+            )
+            for usual in (_mode, _mode_of_all, _more_than_half)
         ),
         Mistake(
             "padding for tokens",
@@ -234,7 +263,23 @@ def _not_zero(got: object, want: Tensors, _: Tensors) -> bool:
     if not isinstance(got, dict) or got.keys() != want.keys():
         return False
     table = got[TYPES]
-    return isinstance(table, Tensor) and table.shape == want[TYPES].shape and bool(table.any())
+    return isinstance(table, Tensor) and table.shape == want[TYPES].shape and not _flat_rows(table)
+
+
+def _flat_rows(table: Tensor) -> bool:
+    """Whether each row has one number: the norm behind the sum takes it away again."""
+    return bool((table == table[:, :1]).all() and (table.abs() <= 1).all())
+
+
+@dataclass(frozen=True)
+class _Names(Exercise):
+    """A table of segments that changes nothing is as good as one of zeros."""
+
+    def _difference(self, got: Any, want: Any) -> str | None:
+        table = got.get(TYPES) if isinstance(got, dict) else None
+        if isinstance(table, Tensor) and table.dim() == 2 and table.numel() and _flat_rows(table):
+            got = got | {TYPES: torch.zeros_like(table)}
+        return super()._difference(got, want)
 
 
 def _one_row(got: object, want: Tensors, _: Tensors) -> bool:
@@ -248,7 +293,7 @@ def _turned(tensors: Tensors) -> Tensors:
     return {n: x.T if "encoder" in n and x.dim() == 2 else x for n, x in right.items()}
 
 
-as_bert = Exercise(
+as_bert = _Names(
     reference=right_names,
     probes=(_probe(4, 10, 1, 7), _probe(6, 9, 3, 5)),
     show=lambda tensors: f"{len(tensors)} tensors",
@@ -263,9 +308,11 @@ as_bert = Exercise(
         ),
         Mistake(
             "segments that add something",
-            "the names are right. The table that DistilBERT does not have is added to every "
-            "token here; there it is not.",
-            lambda tensors: right_names(tensors) | {TYPES: torch.ones_like(_types(tensors)[TYPES])},
+            "the names are right. A row of the table that DistilBERT does not have changes what "
+            "it is added to; neither segment should.",
+            lambda tensors: (
+                right_names(tensors) | {TYPES: tensors["embeddings.word_embeddings.weight"][:2]}
+            ),
             _not_zero,
         ),
         Mistake(
