@@ -50,6 +50,19 @@ def without_last(ends: Tensor) -> Tensor:
     return ends & following
 
 
+def without_first(ends: Tensor) -> Tensor:
+    return ends & F.pad(ends[:, :-1], (1, 0), value=False)
+
+
+def all_at_once(logits: Tensor, ids: Tensor) -> Tensor:
+    """What cross_entropy returns unless it is told otherwise: one mean."""
+    return F.cross_entropy(logits.flatten(0, 1), ids.flatten())
+
+
+def by_softmax(logits: Tensor, ids: Tensor) -> Tensor:
+    return -logits.softmax(-1).log().gather(2, ids[..., None])[..., 0]
+
+
 def probabilities(logits: Tensor, ids: Tensor) -> Tensor:
     return logits.softmax(-1).gather(2, ids[..., None])[..., 0]
 
@@ -81,6 +94,17 @@ SHIFT = (
     "same place, which the model had already read."
 )
 
+MEAN = (
+    "cross_entropy made one mean of all places at once, context and padding too, before the mask "
+    "could choose. Which of its options gives a loss for each place?"
+)
+
+LARGE = (
+    "with large logits an exponential is infinite or 0, and its quotient or logarithm is no "
+    "number. Is there a function that makes log-probabilities of logits without passing "
+    "through the probabilities?"
+)
+
 ending_means = Exercise(
     reference=scored(),
     probes=(
@@ -89,6 +113,7 @@ ending_means = Exercise(
         probe(2, 1, (5, 2, 3, 4), 6, 4, 2.0),
         probe(3, 2, (3, 7), 9, 6, 8.0, padding=1),
         probe(4, 6, (1, 1, 4), 11, 30, 1.0),
+        probe(5, 3, (4, 2, 3), 8, 10, 100.0),  # logits whose exponentials overflow
     ),
     axes="(endings,)",
     show=shown,
@@ -181,6 +206,12 @@ ending_means = Exercise(
             scored(counts=without_last),
         ),
         Mistake(
+            "the first token is missing",
+            "the ending's first token was not counted, and one fewer in the division. It is the "
+            "first that the context is asked for: which place's logits speak of it?",
+            scored(counts=without_first),
+        ),
+        Mistake(
             "log-probabilities",
             "the sign is the other way round: these are mean log-probabilities, of which the "
             "largest is best. A loss is never negative.",
@@ -245,5 +276,29 @@ ending_means = Exercise(
             "Here it took the places for classes. Turn the axes round, or flatten both.",
             lambda logits, ids, ends: F.cross_entropy(logits[:, :-1], ids[:, 1:], reduction="none"),
         ),
+        Mistake(
+            "the classes in the wrong place, not shifted",
+            "cross_entropy wants the classes, V, on the second axis where there are more than two. "
+            "Here it took the places for classes. And the logits at a place speak of the id after "
+            "it: what has to be cut off before?",
+            lambda logits, ids, ends: F.cross_entropy(logits, ids, reduction="none"),
+        ),
+        Mistake(
+            "a mean before its time",
+            MEAN,
+            scored(losses=all_at_once, share=lambda loss, counts: loss),
+        ),
+        Mistake("a mean before its time, for all", MEAN, scored(losses=all_at_once)),
+        Mistake(
+            "a mean before its time, in rows",
+            MEAN,
+            scored(losses=lambda x, ids: all_at_once(x, ids).view(ids.shape)),
+        ),
+        Mistake(
+            "a mean before its time, in as many rows",
+            MEAN,
+            scored(losses=lambda x, ids: all_at_once(x, ids).view(len(ids), -1)),
+        ),
+        Mistake("by way of the probabilities", LARGE, scored(losses=by_softmax)),
     ),
 )
