@@ -6,7 +6,7 @@ __all__ = ["Rank", "all_sum", "gradients_follow", "this_rank"]
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -60,7 +60,10 @@ def this_rank(device: str = "auto") -> Iterator[Rank]:
 
 
 def all_sum(numbers: Tensor) -> Tensor:
-    """The numbers of all processes, added up; the same in each."""
+    """The numbers of all processes, added up; the same in each.
+
+    In place: `numbers` itself becomes the sum.
+    """
     if dist.is_initialized():
         dist.all_reduce(numbers)
     return numbers
@@ -70,11 +73,9 @@ def all_sum(numbers: Tensor) -> Tensor:
 def gradients_follow(model: nn.Module, last: bool) -> Iterator[None]:
     """Let DDP average gradients only for the last micro-batch of a step.
 
-    DDP decides it in forward: the forward has to be inside, too. Any other model is
-    left as it is.
+    DDP decides it in forward: the forward has to be inside, too. A model that has no
+    `no_sync` is left as it is; one compiled around DDP has it.
     """
-    if last or not isinstance(model, nn.parallel.DistributedDataParallel):
+    keep_back = getattr(model, "no_sync", nullcontext)
+    with nullcontext() if last else keep_back():
         yield
-    else:
-        with model.no_sync():
-            yield

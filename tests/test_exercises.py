@@ -857,16 +857,17 @@ RIGHT_IN_OTHER_WORDS = {
         lambda x, ids, ends: endings_one_by_one(x, ids, ends).numpy(),
     ],
     "to_backward": [
+        lambda losses, world, micro_steps, step_tokens: losses.mul(world).div(step_tokens).sum(),
         lambda losses, world, micro_steps, step_tokens: (
-            losses.mean() * (len(losses) * world / step_tokens)
+            losses.mean() * (len(losses) * world / step_tokens) if len(losses) else losses.sum()
         ),
-        lambda losses, world, micro_steps, step_tokens: torch.stack(
-            [loss / (step_tokens / world) for loss in losses]
-        ).sum(),
+        lambda losses, world, micro_steps, step_tokens: torch.einsum(
+            "n->", losses / (step_tokens / world)
+        ),
         lambda losses, world, micro_steps, step_tokens: (
             losses @ torch.full_like(losses, world / step_tokens)
         ),
-        lambda losses, world, micro_steps, step_tokens: sum(losses.unbind()) / step_tokens * world,
+        lambda losses, world, micro_steps, step_tokens: losses.nansum() / step_tokens * world,
     ],
     "added_to_scores": [
         lambda seen, dtype: (1.0 - seen[:, None, None, :].to(dtype)) * torch.finfo(dtype).min,

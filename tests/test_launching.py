@@ -31,6 +31,13 @@ def sleeps(rank: Rank, path: str) -> None:
     time.sleep(1000)
 
 
+def odd(rank: Rank, most: int) -> float:
+    """One rank adds up once more than the other."""
+    for _ in range(4 + (rank.rank == most)):
+        last = all_sum(torch.ones(1))
+    return last.item()
+
+
 def is_running(pid: int) -> bool:
     try:
         os.kill(pid, 0)
@@ -64,6 +71,18 @@ def test_the_failure_itself_comes_back_where_it_was_asked_for(tmp_path):
     assert end.code != 0
     assert end.values == [None, None]
     assert "mine alone" in end.said
+
+
+@pytest.mark.parametrize("most", [0, 1])
+def test_a_collective_that_one_rank_alone_makes_fails_instead_of_meeting_the_end(most):
+    end = launch(odd, most=most, timeout=24, fails=True)
+    assert end.code != 0
+    assert "monitoredBarrier" in end.said
+    assert end.values[most] is None
+
+
+def test_one_process_alone_meets_nobody():
+    assert launch(summed, start=2.0, processes=1)[0][2] == [6.0, 6.0]
 
 
 def test_what_does_not_end_is_ended_and_none_is_left(tmp_path):

@@ -19,15 +19,20 @@ from typing import Any
 MAIN = """
 if __name__ == "__main__":
     import json, os, signal, sys, torch
+    from datetime import timedelta
     from pathlib import Path
-    from companion.parallel import all_sum, this_rank
+    from companion.parallel import this_rank
 
     signal.alarm(int(sys.argv[3]))  # whatever happens, this process ends
     torch.set_num_threads(1)
     with this_rank("cpu") as place:
         returned = {name}(place, **json.loads(sys.argv[2]))
         Path(sys.argv[1], f"{{place.rank}}.json").write_text(json.dumps(returned))
-        all_sum(torch.zeros(1))  # nobody hangs up while another still talks
+        if torch.distributed.is_initialized():
+            # Nobody hangs up while another still talks. No all_reduce: one that a rank calls
+            # too often would pair with it, and succeed.
+            wait = timedelta(seconds=int(sys.argv[3]) / 4)
+            torch.distributed.monitored_barrier(timeout=wait)
     os._exit(0)  # gloo's threads do not bear the interpreter's end
 """
 
@@ -54,8 +59,9 @@ def launch(
 
     torchrun starts a script made of the worker's source and of the functions, modules and plain
     values that it names; so it can use what the notebook defined. It returns what JSON can hold.
-    With `fails` the `Launched` itself comes back. RuntimeError, with what the processes wrote,
-    where it failed; no process outlives `timeout` seconds.
+    At its end the ranks meet, for at most a quarter of `timeout`: one that made a collective more
+    than the other fails there. With `fails` the `Launched` itself comes back. RuntimeError, with
+    what the processes wrote, where it failed; no process outlives `timeout` seconds.
     """
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder, f"{worker.__name__}.py")

@@ -12,9 +12,9 @@ Answer = Callable[[Tensor, int, int, int], Any]  # of losses, world, micro_steps
 
 
 def losses(count: int) -> Tensor:
-    """What the model lost on each of a micro-batch's tokens that count, with a graph behind it."""
+    """What the model lost on each of a micro-batch's tokens that count; of none, no gradient."""
     random = torch.Generator().manual_seed(count)
-    return torch.rand(count, generator=random).mul(3).add(1).requires_grad_()
+    return torch.rand(count, generator=random).mul(3).add(1).requires_grad_(count > 0)
 
 
 def right_share(losses: Tensor, world: int, micro_steps: int, step_tokens: int) -> Tensor:
@@ -69,6 +69,14 @@ def mean_for_sum(losses: Tensor, world: int, micro_steps: int, step_tokens: int)
     return losses.mean() * world / step_tokens
 
 
+def mean_times_count(losses: Tensor, world: int, micro_steps: int, step_tokens: int) -> Tensor:
+    return losses.mean() * len(losses) * world / step_tokens
+
+
+def micro_for_world(losses: Tensor, world: int, micro_steps: int, step_tokens: int) -> Tensor:
+    return losses.sum() * micro_steps / step_tokens
+
+
 def plain_sum(losses: Tensor, world: int, micro_steps: int, step_tokens: int) -> Tensor:
     return losses.sum()
 
@@ -85,7 +93,10 @@ EVEN = (
     "It would do if all micro-batches of all processes had as many tokens as each other. Here some "
     "have fewer, and each token of those would count for more."
 )
-DDP = "DDP adds up what the processes have and divides it once more. By what?"
+DDP = (
+    "Follow one token's share through DDP: what becomes of it on the way from one process's "
+    "gradients to those that all have?"
+)
 
 to_backward = Exercise(
     reference=right_share,
@@ -95,6 +106,7 @@ to_backward = Exercise(
         (losses(5), 3, 1, 12),
         (losses(4), 1, 4, 15),
         (losses(7), 8, 2, 100),
+        (losses(0), 2, 3, 29),
     ),
     tolerance=1e-5,
     show=lambda losses, world, micro_steps, step_tokens: (
@@ -171,6 +183,18 @@ to_backward = Exercise(
             "these losses were divided by their own number and then by the whole step's: one of "
             "the two is too many.",
             mean_for_sum,
+        ),
+        Mistake(
+            "nan without tokens",
+            "right, but for a micro-batch in which no token counts (the last input): its mean is 0 "
+            "by 0, nan, and one nan makes all of the step's gradients nan.",
+            mean_times_count,
+        ),
+        Mistake(
+            "micro-batches for processes",
+            "each token has its share of the whole step. Gradients of micro-batches are only added "
+            "up, so their number has to make up for nothing. " + DDP,
+            micro_for_world,
         ),
         Mistake(
             "the sum of all",
