@@ -99,6 +99,10 @@ def relabelled(mlm: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(mlm.reshape(len(mlm), mlm.shape[2], -1), labels)
 
 
+def transposed_and_cut(mlm: Tensor, labels: Tensor) -> Tensor:
+    return F.cross_entropy(mlm.mT.reshape(-1, mlm.shape[2]), labels.flatten())
+
+
 def by_first_score(nsp: Tensor, is_next: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(nsp[:, 0], is_next.to(nsp))
 
@@ -152,8 +156,8 @@ REVERSED = (
     "0, is for a second text that follows; trained so, it says 'follows' of strangers."
 )
 AXES = (
-    "the axis behind the first is taken for the classes, and here that is the places. Put the "
-    "vocabulary there, or leave two axes."
+    "the axis behind the first is taken for the classes, and here that is the places. What has the "
+    "function to be given instead?"
 )
 
 loss_of_both = Exercise(
@@ -290,6 +294,12 @@ loss_of_both = Exercise(
             "view and reshape do not exchange axes: they cut the same row of numbers elsewhere, so "
             "scores of several places ended up in one.",
             both(relabelled),
+        ),
+        Mistake(
+            "transposed, then cut anew",
+            "places and vocabulary were exchanged and the rows cut anew after that, so that scores "
+            "of several places ended up in one. With the vocabulary last nothing needs exchanging.",
+            both(transposed_and_cut),
         ),
         Mistake(
             "multiplied",
