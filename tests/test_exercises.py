@@ -1248,6 +1248,14 @@ def test_a_right_value_without_its_gradient_is_not_right():
         assert "no gradient can flow back" in verdict
 
 
+def test_nothing_to_learn_from_is_still_connected_to_the_argument():
+    """A rank whose micro-batch has no token calls backward as well, or the others wait for it."""
+    made_anew = lambda losses, world, micro_steps, step_tokens: (  # noqa: E731
+        losses.sum() * world / step_tokens if len(losses) else torch.zeros((), requires_grad=True)
+    )
+    assert "no gradient reaches" in EXERCISES["to_backward"].verdict(made_anew)
+
+
 def test_a_gradient_that_flows_half_way_is_not_right():
     exercise = EXERCISES["loss_of_a_batch"]
 

@@ -12,9 +12,9 @@ Answer = Callable[[Tensor, int, int, int], Any]  # of losses, world, micro_steps
 
 
 def losses(count: int) -> Tensor:
-    """What the model lost on each of a micro-batch's tokens that count; of none, no gradient."""
+    """What the model lost on each of a micro-batch's tokens that count."""
     random = torch.Generator().manual_seed(count)
-    return torch.rand(count, generator=random).mul(3).add(1).requires_grad_(count > 0)
+    return torch.rand(count, generator=random).mul(3).add(1).requires_grad_()
 
 
 def right_share(losses: Tensor, world: int, micro_steps: int, step_tokens: int) -> Tensor:
