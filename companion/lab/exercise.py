@@ -209,7 +209,7 @@ def _gradient_trouble(runs: list[Run], wants: list[Run]) -> str | None:
                 "float(), NumPy, no_grad)?"
             )
         got, expected = (_gradients(one) for one in (run, want))
-        if all(gradient is None or gradient.numel() and not gradient.any() for gradient in got):
+        if all(gradient is None or (gradient.numel() and not gradient.any()) for gradient in got):
             return (
                 "the values are right, but no gradient reaches the argument: it was copied on the "
                 "way (nn.Parameter, .detach(), .data), and the copy gets the gradient"
