@@ -63,7 +63,12 @@ class Exercise:
     def __call__(self, answer: Any) -> None:
         """Print what the check found; `answer` should be a function, and may be anything."""
         lines = self.verdict(answer).splitlines()
-        print("\n".join(fill(line, 88, subsequent_indent=_indent(line)) for line in lines))
+        print(
+            "\n".join(
+                fill(line, 88, subsequent_indent=_indent(line), break_on_hyphens=False)
+                for line in lines
+            )
+        )
 
     def verdict(self, answer: Any) -> str:
         """One of: right; not written; what was raised; a named mistake; the first difference."""
