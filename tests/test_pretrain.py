@@ -133,6 +133,12 @@ def test_what_is_no_row_of_ids_makes_no_shard(tmp_path, ids):
 # --- who reads what
 
 
+def counting_shards(folder: Path, sizes: list[int]) -> list[Shard]:
+    """Shards of these sizes whose ids count on from 0, so that an id is its own place."""
+    ids = np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
+    return [write_shard(folder / f"train_{n:05}.tokens", x, "bytes") for n, x in enumerate(ids)]
+
+
 @given(
     sizes=st.lists(st.integers(1, 40), min_size=1, max_size=6),
     B=st.integers(1, 3),
@@ -147,9 +153,7 @@ def test_in_an_epoch_all_processes_together_read_each_token_once(
     total = sum(sizes)
     if total < T + 1:
         return
-    folder = tmp_path_factory.mktemp("shards")
-    ids = np.split(np.arange(total), np.cumsum(sizes)[:-1])
-    shards = [write_shard(folder / f"train_{n:05}.tokens", x, "bytes") for n, x in enumerate(ids)]
+    shards = counting_shards(tmp_path_factory.mktemp("shards"), sizes)
     ranks = [ShardLoader(shards, B, T, rank=r, world=world) for r in range(world)]
     read, follow = [], []
     while len(read) < 2 * total:
@@ -178,9 +182,7 @@ def test_after_every_step_no_token_was_read_twice_more_often_than_another(
     total = sum(sizes)
     if total < T + 1:
         return
-    folder = tmp_path_factory.mktemp("shards")
-    ids = np.split(np.arange(total), np.cumsum(sizes)[:-1])
-    shards = [write_shard(folder / f"train_{n:05}.tokens", x, "bytes") for n, x in enumerate(ids)]
+    shards = counting_shards(tmp_path_factory.mktemp("shards"), sizes)
     lanes = micro * world * B
     ranks = [ShardLoader(shards, B, T, rank=r, world=world, lanes=lanes) for r in range(world)]
     counts = np.zeros(total, dtype=int)
