@@ -161,17 +161,11 @@ def the_lesson(monkeypatch):
     return names
 
 
-def test_every_recorded_experiment_can_be_run_again(the_lesson):
-    the_lesson["LABELLED"] = (64,)
-    results = {
-        "without_a_model": the_lesson["without_a_model"](seed=0),
-        "both_tasks": the_lesson["both_tasks"](seed=0, steps=2),
-        "fewer_pieces": the_lesson["fewer_pieces"](seed=0, steps=2),
-    }
-    for name, found in results.items():
-        path = lab.records.RUNS / f"23_bert_pretraining_{name}.json"
-        recorded = json.loads(path.read_text())["results"]["0"]
-        assert json.loads(json.dumps(found)).keys() == recorded.keys()
+def test_the_recorded_experiment_can_be_run_again(the_lesson):
+    found = the_lesson["fewer_pieces"](seed=0, steps=2)
+    path = lab.records.RUNS / "23_bert_pretraining_fewer_pieces.json"
+    recorded = json.loads(path.read_text())["results"]["0"]
+    assert json.loads(json.dumps(found)).keys() == recorded.keys()
 
 
 # --- the text -------------------------------------------------------------------------------------
