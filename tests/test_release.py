@@ -848,6 +848,27 @@ def test_a_slip_in_loading_is_far_away(slip):
     assert distance(model, released, model.config) > 50
 
 
+def test_places_that_forget_what_a_cache_has_read_are_far_away():
+    model = our_gpt()
+    read = model.wpe.forward
+    model.wpe.forward = lambda here: read(here - here[0])
+    ids = ids_of(1, model.config.block_size, model.config.vocab_size)
+    released = their_tensors(model)
+    assert distance(model, released, model.config, ids) < 5  # in one go nothing is wrong
+    assert distance(model, released, model.config) > 50
+
+
+@pytest.mark.parametrize("shape", [(97, 40, 3, 4, 64), (5, 3, 1, 1, 4)])
+@pytest.mark.parametrize("scale", [0.2, 2.0])
+def test_in_float64_a_slip_has_no_rounding_to_hide_in(shape, scale):
+    model = randomize_(GPT(GPTConfig(*shape)), scale)
+    released = {name: x.clone() for name, x in their_tensors(model).items()}
+    model.double()
+    assert distance(model, released, model.config) < 1e-6
+    exact_gelu(model)
+    assert distance(model, released, model.config) > 1e-4
+
+
 def test_where_float32_rounds_nothing_there_is_no_unit_to_measure_in():
     model = GPT(GPTConfig(vocab_size=97, block_size=8, n_layer=2, n_head=1, n_embd=1))
     with pytest.raises(ValueError, match="no unit"):

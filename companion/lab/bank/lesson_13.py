@@ -160,6 +160,9 @@ token_probabilities = Exercise(
         (_large(), 1.0, 4),
         (_large() - 2000, 0.5, 2),
         _probe(2, 2, 70, 1.0, 60),
+        _probe(2, 3, 300, 5.0, 200),
+        _probe(3, 2, 8, 0.1, 4),
+        (_large() - 20_000, 0.5, 2),
     ),
     look=looked_at,
     mistakes=(
@@ -288,6 +291,36 @@ token_probabilities = Exercise(
             lambda logits, t, k: of_a_row(logits[:, 0], t, k),
         ),
         Mistake(
+            "the place before the last",
+            "these are the chances of the last token, which is known: the logits at a place are "
+            "for what comes after it. After which place is a token missing?",
+            lambda logits, t, k: of_a_row(logits[:, -2], t, k),
+        ),
+        Mistake(
+            "texts and places in one",
+            "batch and places were flattened into one axis, as for a loss. Only one place of each "
+            "text is followed by a token that nobody knows.",
+            lambda logits, t, k: of_a_row(logits.flatten(0, 1), t, k),
+        ),
+        Mistake(
+            "every place, and no top-k",
+            "these are chances of all tokens at each of the T places. Only one place of each text "
+            "is followed by a token that nobody knows, and only k tokens take part.",
+            lambda logits, t, k: (logits / t).softmax(-1),
+        ),
+        Mistake(
+            "softmax twice",
+            "these are chances of chances: softmax was taken of what had been through a softmax. "
+            "Which of the two is one too many?",
+            at_the_end(lambda logits, t, k: of_a_row(logits, t, k).softmax(-1)),
+        ),
+        Mistake(
+            "softmax before the knobs",
+            "softmax was taken twice: of the logits, and again of chances that had been divided "
+            "by the temperature and cut. The knobs turn logits.",
+            at_the_end(lambda logits, t, k: of_a_row(logits.softmax(-1), t, k)),
+        ),
+        Mistake(
             "every place",
             "these are chances at each of the T places. Only one token is to be drawn, and all but "
             "one of the places are followed by a token that is known.",
@@ -377,6 +410,14 @@ token_probabilities = Exercise(
             "every logit?",
             at_the_end(
                 lambda logits, t, k: (logits.masked_fill(~kept(logits, k), -1000) / t).softmax(-1)
+            ),
+        ),
+        Mistake(
+            "a logit of -10000 for a token that is out",
+            "it is right until the logits themselves lie below -10000. Which number lies below "
+            "every logit?",
+            at_the_end(
+                lambda logits, t, k: (logits.masked_fill(~kept(logits, k), -1e4) / t).softmax(-1)
             ),
         ),
         Mistake(
