@@ -1742,6 +1742,17 @@ def tied_in_a_sequence(table, head):
     return nn.Sequential(table, head)
 
 
+@torch.no_grad()
+def tied_by_bfloat16(table, head):
+    table.weight.copy_(head.weight.bfloat16())
+    head.weight = table.weight
+
+
+@torch.no_grad()
+def filled_the_wrong_way(table, head):
+    head.weight.copy_(table.weight)
+
+
 def tied_turned(table, head):
     head.weight = head.weight.T
 
@@ -1753,6 +1764,8 @@ def tied_turned(table, head):
         (tied_to_a_function, "no Parameter at the head"),
         (tied_in_a_sequence, "nothing changed"),
         (tied_turned, "a tensor for a Parameter"),
+        (tied_by_bfloat16, "rounded numbers"),
+        (filled_the_wrong_way, "the file's numbers are overwritten"),
     ],
 )
 def test_a_table_and_head_that_only_look_tied_are_told_so(answer, mistake):

@@ -15,8 +15,10 @@ ONE = "table and head have one Parameter"
 HAS = "the head has a Parameter called weight"
 HELD = "the optimizer's Parameter is the table's"
 READS, SCORES = "what the table reads", "what the head scores"
+EXACT = "the table's numbers are the file's to the last digit"
 OPTIONS = "options of the table"
 BIAS = "a bias at the head"
+TRAINED = "the table takes a gradient"
 STEPPED = "table and head equal after a step"
 TABLE = "the table after a step"
 
@@ -25,7 +27,7 @@ def look(answer: Answer, V: int, C: int) -> Seen:
     """A table, its optimizer, a head loaded apart: let the answer tie them, take a step."""
     torch.manual_seed(V)
     table, head = nn.Embedding(V, C), nn.Linear(C, V, bias=False)
-    held = table.weight
+    held, file = table.weight, head.weight.detach().clone()
     optimizer = torch.optim.SGD([held], lr=0.1)
     answer(table, head)
     ids = torch.arange(V)[None, :-1]
@@ -37,12 +39,15 @@ def look(answer: Answer, V: int, C: int) -> Seen:
         HELD: table.weight is held,
         OPTIONS: table.extra_repr(),
         BIAS: head.bias is not None,
+        TRAINED: table.weight.requires_grad,
+        EXACT: table.weight.dtype == file.dtype and same(table.weight, file),
         READS: x.detach().clone(),
         SCORES: logits.detach().clone(),
     }
-    optimizer.zero_grad()
-    logits.logsumexp(-1).sum().backward()
-    optimizer.step()
+    if logits.requires_grad:
+        optimizer.zero_grad()
+        logits.logsumexp(-1).sum().backward()
+        optimizer.step()
     stepped = head.weight.shape == table.weight.shape and same(head.weight, table.weight)
     return seen | {STEPPED: stepped, TABLE: table.weight.detach().clone()}
 
@@ -70,6 +75,21 @@ def other_way(table: nn.Embedding, head: nn.Linear) -> None:
 
 def numbers_lost(table: nn.Embedding, head: nn.Linear) -> None:
     head.weight = table.weight
+
+
+def rounded(table: nn.Embedding, head: nn.Linear) -> None:
+    with torch.no_grad():
+        table.weight.copy_(head.weight.half())
+    head.weight = table.weight
+
+
+def overwritten(table: nn.Embedding, head: nn.Linear) -> None:
+    head.weight.data = table.weight.data
+
+
+def frozen(table: nn.Embedding, head: nn.Linear) -> None:
+    tie(table, head)
+    table.weight.requires_grad_(False)
 
 
 def copied(table: nn.Embedding, head: nn.Linear) -> None:
@@ -160,6 +180,23 @@ def lost_the_numbers(seen: Seen, want: Seen, V: int, C: int) -> bool:
     return seen[ONE] and plain(seen, want) and not keeps(READS)(seen, want)
 
 
+def lost_digits(seen: Seen, want: Seen, V: int, C: int) -> bool:
+    near = seen[READS].shape == want[READS].shape and torch.allclose(
+        seen[READS].float(), want[READS], rtol=0.01, atol=0.01
+    )
+    return near and not seen[EXACT]
+
+
+def lost_to_the_table(seen: Seen, want: Seen, V: int, C: int) -> bool:
+    fresh = look(nothing, V, C)
+    given = keeps(READS)(seen, fresh) and not keeps(SCORES)(seen, fresh)
+    return given and seen[HAS] and not seen[ONE]
+
+
+def is_frozen(seen: Seen, want: Seen, V: int, C: int) -> bool:
+    return not seen[TRAINED] and plain(seen, want) and right_numbers(seen, want)
+
+
 def is_copy(seen: Seen, want: Seen, V: int, C: int) -> bool:
     two = not seen[ONE] and not seen[STEPPED]
     return two and plain(seen, want) and right_numbers(seen, want)
@@ -214,6 +251,27 @@ one_table = Exercise(
             "Parameter has to stay, and what has to get into it?",
             other_way,
             lost_the_optimizer,
+        ),
+        Mistake(
+            "frozen",
+            "the numbers are right, but the table's weight takes no gradient any more "
+            "(requires_grad is False), so no step of the optimizer can move it.",
+            frozen,
+            is_frozen,
+        ),
+        Mistake(
+            "rounded numbers",
+            "the table has the file's numbers to a few digits only. They went through a type of "
+            "fewer bits on their way; which step makes it?",
+            rounded,
+            lost_digits,
+        ),
+        Mistake(
+            "the file's numbers are overwritten",
+            "the head was given the table's numbers, and only the head had those of the file. "
+            "There are still two Parameters, too. Which way have the numbers to go?",
+            overwritten,
+            lost_to_the_table,
         ),
         Mistake(
             "the file's numbers are gone",
