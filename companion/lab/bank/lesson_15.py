@@ -155,6 +155,12 @@ def in_steps(evaluated: Evaluated, patience: int) -> tuple[int, int]:
     return kept, step
 
 
+def in_first_gaps(evaluated: Evaluated, patience: int) -> tuple[int, int]:
+    """Patience in steps, made from the distance of the first two estimates."""
+    steps = [step for step, _, _ in evaluated]
+    return in_steps(evaluated, patience * (steps[1] - steps[0] if len(steps) > 1 else 1))
+
+
 def as_places(evaluated: Evaluated, patience: int) -> tuple[int, int]:
     steps = [step for step, _, _ in evaluated]
     kept, stopped = reference(evaluated, patience)
@@ -205,10 +211,16 @@ def _run(vals: list[float], *, every: int = 100, start: int = 0) -> Evaluated:
     return [(start + n * every, round(3.0 * 0.8**n, 4), float(val)) for n, val in enumerate(vals)]
 
 
+def _at(steps: list[int], vals: list[float]) -> Evaluated:
+    """The same, at these steps."""
+    return [(step, *row[1:]) for step, row in zip(steps, _run(vals), strict=True)]
+
+
 def _in_words(evaluated: Evaluated, patience: int) -> str:
     """The part of an input that decides: held-out losses, first and last step, patience."""
     vals = " ".join(f"{val:g}" for _, _, val in evaluated)
-    return f"held out {vals}, steps {evaluated[0][0]} to {evaluated[-1][0]}, patience {patience}"
+    steps = " ".join(str(step) for step, _, _ in evaluated)
+    return f"held out {vals}, at steps {steps}, patience {patience}"
 
 
 PROBES = (
@@ -225,8 +237,11 @@ PROBES = (
     (_run([4.0, 3.0, 3.1, 3.05, 2.9, 2.8], every=10), 1),
     (_run([2.0, 2.5, 2.4, 2.3, 2.2, 2.1, 1.0], every=20), 4),  # falling, and never a new lowest
     (_run([2.0], start=40), 2),
-    (_run([90.0, 40.0, 12.0, 11.0, 10.5, 11.5, 12.5, 13.0]), 2),  # as losses of a bad start are
+    (_run([4e6, 40.0, 12.0, 11.0, 10.5, 11.5, 12.5, 13.0]), 2),  # as losses of a bad start are
     (_run([2.0, 1.9999, 1.9998, 1.9997, 2.1, 2.2, 2.3], every=5), 2),  # a little lower is lower
+    (_run([2e6, 2.1e6, 2.2e6, 2.3e6], start=30), 2),  # every one high
+    (_run([NAN, NAN, 2.0, 3.0, 4.0], start=50), 2),  # over before there was a number
+    (_at([20, 50, 400, 410, 420, 430], [3.0, 2.0, 2.1, 1.9, 2.2, 2.3]), 2),
 )
 
 COUNT = (
@@ -258,9 +273,10 @@ stop_at = Exercise(
             stopping(returned=lambda kept, stopped: (stopped, stopped)),
         ),
         Mistake(
-            "judged by the training loss",
-            "the run never ends early, and its last weights are kept: that is what the training "
-            "loss asks for, which falls all the way. Which of the two losses can turn?",
+            "the end of the log",
+            "the run never ends early, and its last weights are kept. That is the last line of the "
+            "log, or what the training loss asks for, which falls all the way. Which of the two "
+            "losses can turn?",
             stopping(value=lambda train, val: train),
         ),
         Mistake(
@@ -332,17 +348,23 @@ stop_at = Exercise(
             "however many steps lie between two.",
             in_steps,
         ),
+        Mistake(
+            "patience counted in steps",
+            "patience was turned into a number of training steps, counted from the step to keep. "
+            "Estimates need not lie equally far apart, and some may come before any was kept.",
+            in_first_gaps,
+        ),
         Mistake("an equal is progress", EQUAL, stopping(better=lambda val, best: val <= best)),
         Mistake("an equal is progress", EQUAL, resets_on_equal),
         Mistake(
             "NaN kept as the lowest",
-            NUMBERS + "So asking whether a loss is not higher lets it in. Ask the other way round.",
+            NUMBERS + "So asking whether a loss is not higher lets it in.",
             stopping(better=lambda val, best: not val >= best),
         ),
         Mistake(
             "begun too low",
             "the lowest began with a number that a loss can lie above: then no estimate of a bad "
-            "start is a new lowest. With what can it begin, so that every number is lower?",
+            "start is a new lowest. How high can a loss be?",
             stopping(first=10.0),
         ),
         Mistake(
@@ -354,14 +376,14 @@ stop_at = Exercise(
         Mistake(
             "begun with a NaN",
             NUMBERS + "Where the first is one, and is taken for the lowest, it stays the lowest. "
-            "With what can the lowest begin, so that every number is lower?",
+            "What was the lowest before anything had been measured?",
             from_the_first,
         ),
         Mistake(
             "begun with the first estimate",
             "the first estimate was taken for the lowest before it was looked at, and so it brings "
-            "no new lowest itself; and where it is NaN, nothing is lower. With what can the lowest "
-            "begin, so that every number is lower?",
+            "no new lowest itself; and where it is NaN, nothing is lower. What was the lowest "
+            "before anything had been measured?",
             begun_with_the_first,
         ),
         Mistake(
