@@ -1697,6 +1697,70 @@ def test_a_hidden_score_of_no_great_size_is_seen(number):
     assert verdict.startswith(("not yet", "not far enough"))
 
 
+@pytest.mark.parametrize("number", [-130.0, -300.0, -1000.0, -2500.0])
+def test_a_hidden_score_that_large_scores_undercut_is_seen(number):
+    verdict = EXERCISES["attention"].verdict(unlike_the_lesson(number=number))
+    assert verdict.startswith(("not far enough", "wrong on large scores")), verdict
+
+
+def masked_in_eval_alone(self, x):
+    kept = self.tril
+    self.tril = torch.ones_like(kept) if self.training else kept
+    y = AttentionByHeads.forward(self, x)
+    self.tril = kept
+    return y
+
+
+def with_dropout(p=0.1, always=False):
+    """As GPT-2 has it, of the output."""
+
+    def forward(self, x):
+        return F.dropout(AttentionByHeads.forward(self, x), p, always or self.training)
+
+    return forward
+
+
+def heads_left_behind(kernel):
+    def forward(self, x):
+        B, T, C = x.shape
+        q, k, v = (y.view(B, T, self.n_head, -1) for y in self.c_attn(x).split(C, dim=2))
+        if kernel:
+            y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        else:
+            scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5
+            y = scores.masked_fill(self.tril[:T, :T] == 0, float("-inf")).softmax(-1) @ v
+        return self.c_proj(y.reshape(B, T, C))
+
+    return forward
+
+
+@pytest.mark.parametrize(
+    ("forward", "said"),
+    [
+        (masked_in_eval_alone, "other numbers in training: "),
+        (with_dropout(), "other numbers in training: "),
+        (with_dropout(always=True), "other numbers each time: "),
+        (heads_left_behind(kernel=True), "heads not moved: "),
+        (heads_left_behind(kernel=False), "heads not moved: "),
+    ],
+)
+def test_what_goes_wrong_in_attention_gets_its_name(forward, said):
+    mine = unlike_the_lesson(forward=forward, number=-torch.inf)
+    assert said in EXERCISES["attention"].verdict(mine)
+
+
+def test_attention_with_gpt2s_dropout_layer_passes():
+    class Mine(AttentionFused):
+        def __init__(self, *sizes):
+            super().__init__(*sizes)
+            self.resid_dropout = nn.Dropout(0.1)
+
+        def forward(self, x):
+            return self.resid_dropout(super().forward(x))
+
+    assert EXERCISES["attention"].verdict(Mine).startswith("right")
+
+
 def test_what_attention_was_given_is_said_in_words():
     """Not as a path into the dict that holds what was seen."""
     verdict = EXERCISES["attention"].verdict(unlike_the_lesson(number=0.3))
@@ -1704,7 +1768,7 @@ def test_what_attention_was_given_is_said_in_words():
     assert "['" not in verdict
 
 
-@pytest.mark.parametrize("size", [48, 200, 400, 600])
+@pytest.mark.parametrize("size", [48, 200, 600, 1000, 1024])
 def test_a_mask_of_any_one_size_is_no_right_answer(size):
     def smaller(self, *args):
         AttentionByHeads.__init__(self, *args)

@@ -68,6 +68,45 @@ class ViewedBothWays(ViewedIntoHeads, MergedUnturned):
     pass
 
 
+class HeadsUnmoved(Attention):
+    """(B, T, nh, hs) given to what takes (B, nh, T, hs), whose T is then the heads' number."""
+
+    def split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.n_head, -1))
+
+    def merge(self, y: Tensor) -> Tensor:
+        return y.flatten(2)
+
+
+class HeadsUnmovedMovedBack(HeadsUnmoved):
+    def merge(self, y: Tensor) -> Tensor:
+        B, T, nh, hs = y.shape
+        return y.transpose(1, 2).reshape(B, T, nh * hs)
+
+
+class HeadsUnmovedUnmasked(HeadsUnmoved):
+    def mask(self, T: int) -> Tensor:
+        return torch.ones(T, T).bool()
+
+
+class HeadsUnmovedMaskOfTokens(HeadsUnmoved):
+    """Written out, with a mask as large as the text: the shapes do not fit."""
+
+    def weights(self, q: Tensor, k: Tensor) -> Tensor:
+        return self.scores(q, k).masked_fill(~past_only(q.shape[1]), -torch.inf).softmax(-1)
+
+
+class HeadsUnmovedMaskOfTokensByWhere(HeadsUnmoved):
+    def weights(self, q: Tensor, k: Tensor) -> Tensor:
+        return torch.where(past_only(q.shape[1]), self.scores(q, k), -torch.inf).softmax(-1)
+
+
+class HeadsUnmovedMaskAdded(HeadsUnmoved):
+    def weights(self, q: Tensor, k: Tensor) -> Tensor:
+        hidden = torch.full((q.shape[1],) * 2, -torch.inf).triu(1)
+        return (self.scores(q, k) + hidden).softmax(-1)
+
+
 class Interleaved(Attention):
     """q, k and v taken for each head in turn, as if c_attn had a head's three side by side."""
 
@@ -192,6 +231,18 @@ class OverQueries(Attention):
         return scores.masked_fill(~self.mask(q.shape[2]), -torch.inf).softmax(-2)
 
 
+class OverHeads(Attention):
+    def weights(self, q: Tensor, k: Tensor) -> Tensor:
+        scores = self.scores(q, k)
+        return scores.masked_fill(~self.mask(q.shape[2]), -1e9).softmax(1)
+
+
+class OverHeadsFilledWithInfinity(Attention):
+    def weights(self, q: Tensor, k: Tensor) -> Tensor:
+        scores = self.scores(q, k)
+        return scores.masked_fill(~self.mask(q.shape[2]), -torch.inf).softmax(1)
+
+
 class NotScaled(Attention):
     def scale(self, q: Tensor) -> float:
         return 1.0
@@ -309,3 +360,15 @@ class MaskedSooner(Attention):
 
     def mask(self, T: int) -> Tensor:
         return past_only(T) if T <= 5 else torch.ones(T, T).bool()
+
+
+class DropsAlways(Attention):
+    """Dropout that does not ask for the mode."""
+
+    def weights(self, q: Tensor, k: Tensor) -> Tensor:
+        return F.dropout(super().weights(q, k), 0.1)
+
+
+class MaskedInEval(Attention):
+    def mask(self, T: int) -> Tensor:
+        return torch.ones(T, T).bool() if self.training else past_only(T)

@@ -1,6 +1,7 @@
 """Lesson 10: causal self-attention from a blank cell, and the bugs of lessons 04, 08 and 09."""
 
 from collections.abc import Callable
+from functools import partial
 from math import sqrt
 from typing import Any
 
@@ -15,8 +16,9 @@ Seen = dict[str, Any]
 LAYERS = {"c_attn": 3, "c_proj": 1}
 SHORT, LONG, ONE = "a short text", "a text of block_size", "one token"
 LOUD, ZEROS = "a text of large numbers", "a text whose scores are partly 0"
+AGAIN, TRAINING = "the short text, read again", "the short text, in training mode"
 SLOPES = [f"the gradient of {of}" for of in ("x", "c_attn.weight", "c_proj.weight")]
-VOLUME = 8.0  # how large: some hidden scores are hundreds above those that may be seen
+VOLUME = 30.0  # how large: scores of some thousands, on either side of 0
 
 
 def look(answer: Callable[..., nn.Module], C: int, n_head: int, block_size: int) -> Seen:
@@ -32,7 +34,7 @@ def look(answer: Callable[..., nn.Module], C: int, n_head: int, block_size: int)
     short = module(x)
     with torch.no_grad():
         long, one = module(text(C, block_size, rows=1)), module(text(C, 1))
-        loud = module(VOLUME * text(C, 6)) / VOLUME
+        again, loud = module(x), module(VOLUME * text(C, 2, rows=8)) / VOLUME
     weighed = (short * text(C, 5, rows=3).flip(0)).sum()
     leaves = [x, module.c_attn.weight, module.c_proj.weight]
     slopes = torch.autograd.grad(weighed, leaves, allow_unused=True)
@@ -42,9 +44,22 @@ def look(answer: Callable[..., nn.Module], C: int, n_head: int, block_size: int)
         LONG: long,
         ONE: one,
         LOUD: loud,
+        AGAIN: again,
+        TRAINING: in_training(module, x.detach()),
         ZEROS: without_bias(module, C),
         **dict(zip(SLOPES, none)),
     }
+
+
+@torch.no_grad()
+def in_training(module: nn.Module, x: Tensor) -> Tensor:
+    """What it makes of x in training mode, without the dropout that GPT-2's has."""
+    for layer in module.train().modules():
+        if isinstance(layer, nn.Dropout):
+            layer.p = 0.0
+    y = module(x)
+    module.eval()
+    return y
 
 
 @torch.no_grad()
@@ -81,6 +96,19 @@ def text(C: int, T: int, rows: int = 2) -> Tensor:
     return torch.randn(rows, T, C, generator=torch.Generator().manual_seed(T))
 
 
+def differs_again(seen: Seen, want: Seen, *probe: int) -> bool:
+    """The same text gave other numbers the second time."""
+    return (
+        bool(seen[AGAIN].isfinite().all())
+        and first_difference(seen[AGAIN], seen[SHORT], 1e-4) is not None
+    )
+
+
+def alone(what: str, seen: Seen, want: Seen, *probe: int) -> bool:
+    """All else is right, and where an input shows nothing, all."""
+    return all(key == what or not first_difference(seen[key], want[key], 1e-4) for key in want)
+
+
 def slopes_alone(seen: Seen, want: Seen, *probe: int) -> bool:
     """All that it computes is right, and a gradient is not."""
     wrong = {key for key in want if first_difference(seen[key], want[key], 1e-4)}
@@ -95,6 +123,15 @@ def short_alone(seen: Seen, want: Seen, *probe: int) -> bool:
 
 
 ORDER = "GPT-2's order is q, k, v, and its release is read in that order. The {} here."
+UNMOVED = (
+    "the heads have an axis, and it still stands behind T. So a token's heads looked at one "
+    "another, and no token at any other. Write the shape behind each line: the last two axes "
+    "meet in the product."
+)
+OVER_HEADS = (
+    "for one pair of tokens, the heads' weights add up to 1 here. It is a query's weights over "
+    "the keys that should, in each head: another axis."
+)
 NO_BIAS = (
     "{} no bias. A Linear has one unless it is told otherwise, and GPT-2's release has one for "
     "both layers."
@@ -119,10 +156,35 @@ FIXED_SIZE = (
 
 attention = Exercise(
     reference=answers.Attention,
-    probes=[(12, 3, 20), (10, 2, 35), (6, 1, 770)],  # the last is longer than GPT-2 is wide
+    probes=[(12, 3, 20), (10, 2, 35), (6, 1, 1030)],  # the last is longer than GPT-2's
     look=look,
     seconds=30.0,  # for loops over its queries and keys
     mistakes=[
+        Mistake(
+            "other numbers each time",
+            "the same text, read twice in eval mode, gave two results. What in it draws at "
+            "random, whatever the mode?",
+            answers.DropsAlways,
+            differs_again,
+        ),
+        Mistake(
+            "other numbers in training",
+            "right after eval(). In training mode it computes something else, and there it is "
+            "what learns: what depends on the mode?",
+            answers.MaskedInEval,
+            partial(alone, TRAINING),
+        ),
+        *(
+            Mistake("heads not moved", UNMOVED, answer)
+            for answer in (
+                answers.HeadsUnmoved,
+                answers.HeadsUnmovedMovedBack,
+                answers.HeadsUnmovedUnmasked,
+                answers.HeadsUnmovedMaskOfTokens,
+                answers.HeadsUnmovedMaskOfTokensByWhere,
+                answers.HeadsUnmovedMaskAdded,
+            )
+        ),
         Mistake(
             "heads viewed, not turned",
             "view (B, nh, T, hs) of (B, T, C) has the right shape and mixes tokens into heads. "
@@ -201,7 +263,7 @@ attention = Exercise(
         ),
         *(
             Mistake("not far enough", NOT_FAR, answers.filled_with(number))
-            for number in (-1, -2, -3, -5, -10, -15, -20, -25, -30, -40, -50, -60, -80, -100)
+            for number in (*range(-1, -11, -1), *range(-15, -65, -5), -80, -100)
         ),
         Mistake(
             "shared out again",
@@ -233,6 +295,10 @@ attention = Exercise(
             "each key's weights add up to 1 here, over those who look at it. It is a query's "
             "weights over the keys that should: another axis.",
             answers.OverQueries,
+        ),
+        *(
+            Mistake("softmax over the heads", OVER_HEADS, answer)
+            for answer in (answers.OverHeads, answers.OverHeadsFilledWithInfinity)
         ),
         Mistake(
             "not scaled",
@@ -293,8 +359,15 @@ attention = Exercise(
         ),
         *(
             Mistake("a mask of one size", FIXED_SIZE, answer)
-            for size in (768, 512, 256, 128, 64, 32, 16, 8)
+            for size in (1024, 1000, 768, 512, 256, 128, 64, 32, 16, 8)
             for answer in answers.fixed(size)
+        ),
+        Mistake(
+            "wrong on large scores",
+            "right while scores are moderate. Here some were thousands below 0, and what was to "
+            "be hidden got a share. Which number lies below every score?",
+            answers.filled_with(-2500),
+            partial(alone, LOUD),
         ),
         Mistake(
             "wrong on long texts",
