@@ -288,6 +288,16 @@ ending_means = Exercise(
             MEAN,
             scored(losses=all_at_once, share=lambda loss, counts: loss),
         ),
+        Mistake(
+            "a mean before its time, not shifted",
+            MEAN + " And the logits at a place speak of the id after it.",
+            scored(
+                logits=slice(None),
+                ids=slice(None),
+                losses=all_at_once,
+                share=lambda loss, counts: loss,
+            ),
+        ),
         Mistake("a mean before its time, for all", MEAN, scored(losses=all_at_once)),
         Mistake(
             "a mean before its time, in rows",
