@@ -61,25 +61,6 @@ class Predictions(nn.Module):
         return self.decoder(self.transform(x))
 
 
-@torch.no_grad()
-def fill_in(
-    model: nn.Module,
-    ids: Int[Tensor, "B T"],
-    mask_id: int,
-    n: int = 5,
-    attention_mask: Mask | None = None,
-) -> tuple[Float[Tensor, "holes n"], Int[Tensor, "holes n"]]:
-    """The n likeliest words at each [MASK]: their probabilities, and their ids.
-
-    The likeliest first; `model` gives logits for words. ValueError for ids without one.
-    """
-    holes = ids == mask_id  # (B, T)
-    if not holes.any():
-        raise ValueError(f"ids have no {mask_id=}: there is nothing to fill in")
-    best = model(ids, attention_mask)[holes].softmax(-1).topk(n)
-    return best.values, best.indices
-
-
 class Heads(nn.Module):
     """The heads of pre-training, by the release's names; either or both."""
 
@@ -210,3 +191,22 @@ class BertForSequenceClassification(Released):
         pooled = self.bert(ids, attention_mask, token_type_ids).pooled
         logits = self.classifier(self.dropout(pooled))
         return logits if labels is None else F.cross_entropy(logits, labels.long())
+
+
+@torch.no_grad()
+def fill_in(
+    model: nn.Module,
+    ids: Int[Tensor, "B T"],
+    mask_id: int,
+    n: int = 5,
+    attention_mask: Mask | None = None,
+) -> tuple[Float[Tensor, "holes n"], Int[Tensor, "holes n"]]:
+    """The n likeliest words at each [MASK]: their probabilities, and their ids.
+
+    The likeliest first; `model` gives logits for words. ValueError for ids without one.
+    """
+    holes = ids == mask_id  # (B, T)
+    if not holes.any():
+        raise ValueError(f"ids have no {mask_id=}: there is nothing to fill in")
+    best = model(ids, attention_mask)[holes].softmax(-1).topk(n)
+    return best.values, best.indices
