@@ -32,7 +32,7 @@ def is_tied(model: nn.Module) -> bool:
 
     False for a copy, and for two Parameters that lie in one memory (`.data` assigned):
     an optimizer steps both. False means that it was not *seen*: a tied model gets it
-    too if each score depends on all rows (a centred table, normalised logits), if
+    too, say, if each score depends on all rows (a centred table, normalised logits), if
     what was read never reaches the logits (the last norm's weight is 0, or the table),
     or if a Linear reads one-hot vectors (its tokens are columns). True says nothing
     of other tokens, of a second head added on top, or of what an optimizer holds.

@@ -1828,7 +1828,7 @@ def tied_turned(table, head):
         (tied_to_a_function, "no Parameter at the head"),
         (tied_in_a_sequence, "nothing changed"),
         (tied_turned, "a tensor for a Parameter"),
-        (tied_by_bfloat16, "rounded numbers"),
+        (tied_by_bfloat16, "changed numbers"),
         (filled_the_wrong_way, "the file's numbers are overwritten"),
     ],
 )

@@ -260,9 +260,9 @@ one_table = Exercise(
             is_frozen,
         ),
         Mistake(
-            "rounded numbers",
-            "the table has the file's numbers to a few digits only. They went through a type of "
-            "fewer bits on their way; which step makes it?",
+            "changed numbers",
+            "the table has the file's numbers nearly, or in another type. A plain copy keeps type "
+            "and digits; which step does more than copy?",
             rounded,
             lost_digits,
         ),
