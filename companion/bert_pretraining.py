@@ -41,8 +41,9 @@ def cut_pairs(
 
     A document is cut from a random place on; one too short for two is left out. The
     strangers are the next passages of those pairs that lost theirs, exchanged so that
-    each comes from another document: every passage is the second of one pair, and as
-    likely to follow as not. ValueError where a document has over a quarter of them.
+    each comes from another document: a passage is second in one pair at most, and as
+    likely to follow as not. ValueError where a document has over a quarter of them: of
+    few documents, that hangs on the coin.
     """
 
     def below(n: int, shape: tuple[int, ...] = ()) -> Tensor:

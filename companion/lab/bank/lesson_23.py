@@ -152,8 +152,8 @@ SIGMOID = (
     "scores for two classes: it is their difference that says which, by a softmax over both."
 )
 REVERSED = (
-    "the two classes of the pairs are the other way round. In the release the first score, class "
-    "0, is for a second text that follows; trained so, it says 'follows' of strangers."
+    "the two classes of the pairs are the other way round: trained so, a model says 'follows' of "
+    "strangers. See which label the lesson's two printed pairs have."
 )
 AXES = (
     "the axis behind the first is taken for the classes, and here that is the places. What has the "
