@@ -55,12 +55,13 @@ def distance(
 ) -> float:
     """How far a model's logits are from a release's, in units of float32's rounding.
 
-    About 1 for a right model in float32; in float64 under 1e-6. `released` has the
-    file's tensors, `config` its sizes: read both back from the files, for neither may
-    come from the model (nor from `their_tensors`, which gives views of it). Without
-    ids, one text of all positions; a model that has `new_cache` then reads it in
-    pieces, too, and the larger distance counts. Of an untied model's `wte`, only the
-    rows that ids name are read. ValueError where float32 makes no rounding at all, so
+    About 1 for a right model in float32, more where weights are large; in float64
+    under 1e-6. `released` has the file's tensors, `config` its sizes: read both back
+    from the files, for neither may come from the model (nor from `their_tensors`, which
+    gives views of it). Without ids, one text of all positions; a model that has
+    `new_cache` then reads it in pieces, too, and the larger distance counts. Not seen:
+    a batch (without ids), a lost tie (`is_tied`), dropout; of an untied model's `wte`,
+    the rows that no id names. ValueError where float32 makes no rounding at all, so
     there is no unit.
     """
     pieces = ids is None and hasattr(model, "new_cache")

@@ -109,9 +109,10 @@ def nearly_nothing(got: Any, want: Tensor, logits: Tensor, t: float, k: int) -> 
 
 
 def in_another_dtype(got: Any, want: Tensor, logits: Tensor, t: float, k: int) -> bool:
+    """Right, but for the dtype of some inputs or of all."""
     if not isinstance(got, Tensor) or got.shape != want.shape or not got.is_floating_point():
         return False
-    return got.dtype != want.dtype and torch.allclose(got.to(want), want, atol=1e-2)
+    return torch.allclose(got.to(want), want, atol=1e-4 if got.dtype == want.dtype else 1e-2)
 
 
 def breaks_where_large(got: Any, want: Tensor, logits: Tensor, t: float, k: int) -> bool:
@@ -142,6 +143,12 @@ def _large() -> Tensor:
     return torch.stack([ends.flip(1), ends], dim=1)  # (2, 2, 5)
 
 
+def _in_bfloat16() -> Tensor:
+    """Far apart: the likeliest gets 1 to the last bit, however it is computed."""
+    rows = [[[0, -60, 30, -30], [-30, 30, 0, -90]], [[-30, 0, -60, -120], [-60, -30, -90, 0]]]
+    return torch.tensor(rows, dtype=torch.bfloat16)  # (2, 2, 4)
+
+
 MULTIPLIED = (
     "a high temperature made the row sharper. It should make it flatter: does it multiply the "
     "logits, or divide them?"
@@ -163,6 +170,9 @@ token_probabilities = Exercise(
         _probe(2, 3, 300, 5.0, 200),
         _probe(3, 2, 8, 0.1, 4),
         (_large() - 20_000, 0.5, 2),
+        _probe(3, 2, 9, 1.5, 4),  # int() would make it 1
+        (_probe(3, 2, 6, 1.0, 3)[0] / 20, 0.05, 3),
+        (_in_bfloat16(), 0.5, 1),
     ),
     look=looked_at,
     mistakes=(
@@ -177,7 +187,7 @@ token_probabilities = Exercise(
             "another dtype",
             "these are the right chances, in another dtype than the logits came in. Where was it "
             "changed, and where should it be changed back?",
-            lambda logits, t, k: reference(logits.double(), t, k),
+            lambda logits, t, k: reference(logits.float(), t, k),
             in_another_dtype,
         ),
         Mistake("temperature multiplied", MULTIPLIED, warmed(lambda x, t: x * t)),
@@ -185,6 +195,12 @@ token_probabilities = Exercise(
             "no temperature",
             "the temperature changes nothing yet. Where does it come in?",
             warmed(lambda x, t: x),
+        ),
+        Mistake(
+            "a whole temperature",
+            "a temperature between 1 and 2 changes nothing, as if it were 1. Where does it lose "
+            "its fraction?",
+            warmed(lambda x, t: x / (int(t) or t)),
         ),
         Mistake(
             "temperature twice",
