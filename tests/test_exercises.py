@@ -6,6 +6,7 @@ import math
 import re
 import sys
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,10 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from companion.bert import Bert
+from companion.bert_config import BertConfig
 from companion.lab.bank import check, lesson_03, lesson_12, lesson_22
 from companion.lab.exercise import CANNOT_READ, NOT_WRITTEN, RETURNED_NOTHING, Exercise, Mistake
 from companion.lab.running import Run
 from companion.masks import causal_mask
+from companion.parity import compare
 
 EXERCISES = vars(check)
 MISTAKES = [(name, mistake) for name, ex in EXERCISES.items() for mistake in ex.mistakes]
@@ -1077,6 +1081,65 @@ def test_names_that_were_forgotten_are_not_right(lost):
         return lesson_22.right_names({n: x for n, x in tensors.items() if n != lost})
 
     assert "tensors are missing" in EXERCISES["as_bert"].verdict(forgets)
+
+
+def test_names_renamed_by_half_are_called_old_names():
+    verdict = EXERCISES["as_bert"].verdict(
+        lambda tensors: {n.replace("transformer.", "encoder."): x for n, x in tensors.items()}
+    )
+    assert verdict.startswith("an old name left"), verdict
+
+
+@pytest.fixture(scope="module")
+def loads():
+    """The judge of lesson 22's second exercise, as its cell defines it."""
+    transformers = pytest.importorskip("transformers")
+    lesson = Path(__file__).parents[1] / "lessons" / "22_bert_model.md"
+    cells = re.findall(r"```\{code-cell\}[^\n]*\n(.*?)```", lesson.read_text("utf-8"), re.DOTALL)
+    (cell,) = (cell for cell in cells if "def loads(" in cell)
+    code = re.sub(r"\A:tags:.*\n", "", cell)
+    names = dict(
+        torch=torch, transformers=transformers, Bert=Bert, BertConfig=BertConfig, compare=compare
+    )
+    exec(code, names)
+    return names["loads"]
+
+
+def with_a_wrong_tensor(of, to):
+    def answer(tensors):
+        right = lesson_22.right_names(tensors)
+        return right | {name: to(right, name) for name in right if of in name}
+
+    return answer
+
+
+LOADED_WRONG = {
+    "norms swapped": lesson_22._swapped("sa_layer_norm", "output_layer_norm"),
+    "q's bias for k's and k's for q's": lambda tensors: lesson_22.right_names(
+        {
+            n.replace("q_lin.b", "?").replace("k_lin.b", "q_lin.b").replace("?", "k_lin.b"): x
+            for n, x in tensors.items()
+        }
+    ),
+    "a bias lost": with_a_wrong_tensor("0.attention.output.dense.bias", lambda t, n: 0 * t[n]),
+    "gains lost": with_a_wrong_tensor("1.output.LayerNorm.weight", lambda t, n: t[n] ** 0),
+    "a second segment": with_a_wrong_tensor(
+        "token_type", lambda t, n: torch.stack([t[n][0], torch.linspace(-0.1, 0.1, 32)])
+    ),
+    "a late place": with_a_wrong_tensor(
+        "position_embeddings", lambda t, n: torch.cat([t[n][:-1], t[n][:1]])
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LOADED_WRONG)
+def test_the_judge_of_names_sees_what_was_loaded_wrong(loads, name):
+    assert not loads(LOADED_WRONG[name])
+
+
+@pytest.mark.parametrize("answer", RIGHT_IN_OTHER_WORDS["as_bert"])
+def test_the_judge_of_names_lets_right_ones_pass(loads, answer):
+    assert loads(answer)
 
 
 def test_every_exercise_was_answered_in_other_words():

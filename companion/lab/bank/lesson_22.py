@@ -38,6 +38,7 @@ PROBES = (
     (torch.zeros(3, 1, 1, 2),),
     (torch.zeros(2, 4, dtype=torch.bool),),  # nor here
     (_seen(1, 1, 1)[:, None],),  # a place, and no more
+    (2 - _seen(5, 2, 5).long(),),  # neither is 0
 )
 
 
@@ -108,6 +109,11 @@ tokens_of = Exercise(
             "above 0",
             ASSUMED + "In a mask to add nothing is above 0.",
             _flat(lambda flat: flat > 0),
+        ),
+        Mistake(
+            "one of the two is 0",
+            "you went by what is 0 and what is not. Neither need be: a mask may hold 1 and 2.",
+            _flat(lambda flat: flat.bool() == flat[:, :1].bool()),
         ),
         Mistake(
             "the last place",
@@ -245,8 +251,9 @@ def _only_types_missed(got: object, want: Tensors, _: Tensors) -> bool:
     )
 
 
-def _left(got: object, want: Tensors, given: Tensors) -> bool:
-    return isinstance(got, dict) and bool((got.keys() & given.keys()) - want.keys())
+def _left(got: object, want: Tensors, _: Tensors) -> bool:
+    wrong = got.keys() - want.keys() if isinstance(got, dict) else ()
+    return any(old in str(name) for name in wrong for old in NAMES | LAYERS)
 
 
 def _lost(got: object, want: Tensors, _: Tensors) -> bool:
@@ -288,6 +295,13 @@ def _one_row(got: object, want: Tensors, _: Tensors) -> bool:
     return isinstance(got[TYPES], Tensor) and got[TYPES].shape[:1] == (1,)
 
 
+def _wide_by_heart(got: object, want: Tensors, _: Tensors) -> bool:
+    if not isinstance(got, dict) or got.keys() != want.keys():
+        return False
+    table = got[TYPES]
+    return isinstance(table, Tensor) and table.shape == (2, 32)
+
+
 def _turned(tensors: Tensors) -> Tensors:
     right = right_names(tensors)
     return {n: x.T if "encoder" in n and x.dim() == 2 else x for n, x in right.items()}
@@ -320,6 +334,13 @@ as_bert = _Names(
             "the names are right. How many segments does a Bert of this config know?",
             lambda tensors: right_names(tensors) | _types(tensors, rows=1),
             _one_row,
+        ),
+        Mistake(
+            "a width by heart",
+            "the names are right. The table is as wide as the model that was printed, and not as "
+            "the tensors that you are given.",
+            lambda tensors: right_names(tensors) | {TYPES: torch.zeros(2, 32)},
+            _wide_by_heart,
         ),
         Mistake(
             "a prefix",
