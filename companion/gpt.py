@@ -108,9 +108,10 @@ class Decoder(nn.Module):
     ) -> Float[Tensor, "B T V"] | Float[Tensor, ""]:
         """Logits for the token after each position; given targets, their mean loss.
 
-        `targets[b, t]` follows `ids[b, t]`; -100 does not count. The loss never holds
-        all logits. With a cache (`new_cache()`), ids go on where those it has read
-        ended. Errors as `check_reading`; on a GPU, its kernel asserts the ids.
+        `targets[b, t]` follows `ids[b, t]`; -100 does not count. The loss makes some
+        2**25 logits at once, at most. With a cache (`new_cache()`), ids go on where
+        those it has read ended. Errors as `check_reading`; on a GPU, its kernel
+        asserts the ids.
         """
         x = self.hidden(ids, cache)  # (B, T, C)
         if targets is None:

@@ -141,21 +141,25 @@ def chunked_next_token_loss(
     targets: Int[Tensor, "B T"],
     *,
     ignore_index: int = -100,
-    rows: int = 640,
+    rows: int | None = None,
 ) -> Float[Tensor, ""]:
     """`next_token_loss(hidden @ weight.T, targets)`, never holding all B*T*V logits.
 
-    Works through `rows` positions at a time and computes the gradients of both
-    arguments in the same pass, so the memory it adds is that of rows*V logits and of
-    the gradients. A weight that is shared with the embedding gets both gradients.
-    Follows autocast as `F.linear` does; has no second derivative. Errors as
-    `next_token_loss`; ValueError too where C or a dtype differs.
+    Works through `rows` positions at a time, by default as many as have some 2**25
+    logits together (640 for GPT-2), and computes the gradients of both arguments in
+    the same pass, so the memory it adds is that of rows*V logits and of the gradients.
+    No more positions than `rows` get the plain loss, which is faster. A weight that is
+    shared with the embedding gets both gradients. Follows autocast as `F.linear` does;
+    has no second derivative. Errors as `next_token_loss`; ValueError too where C or a
+    dtype differs.
     """
     if hidden.dim() != 3 or weight.dim() != 2 or hidden.shape[-1] != weight.shape[1]:
         raise ValueError(
             f"hidden {tuple(hidden.shape)} and weight {tuple(weight.shape)} should be "
             "(B, T, C) and (V, C), with the same C"
         )
+    if rows is None:
+        rows = max(128, 2**25 // len(weight) // 128 * 128)  # GPUs like multiples of 128
     if rows < 1:
         raise ValueError(f"{rows=} should be at least 1")
     _check_targets(targets, hidden.shape[:-1], len(weight), ignore_index)
@@ -164,6 +168,9 @@ def chunked_next_token_loss(
         hidden, weight = hidden.to(dtype), weight.to(dtype)
     if hidden.dtype != weight.dtype:
         raise ValueError(f"hidden is {hidden.dtype} and weight {weight.dtype}; cast one of them")
+    if targets.numel() <= rows:
+        logits = hidden @ weight.T  # (B, T, V)
+        return next_token_loss(logits, targets.long(), ignore_index=ignore_index)
     total = _ChunkedLoss.apply(
         hidden.flatten(0, 1),
         weight,

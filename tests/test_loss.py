@@ -1,5 +1,6 @@
 """The loss of lesson 07: three routes, the chunked form, its errors and its units."""
 
+from functools import partial
 from inspect import unwrap
 from math import log
 
@@ -19,6 +20,7 @@ from companion.loss import (
 
 # Without the annotations' checks, which would refuse bad input before the functions can.
 plain_loss, chunked_loss = unwrap(next_token_loss), unwrap(chunked_next_token_loss)
+in_chunks = partial(chunked_next_token_loss, rows=9)
 
 
 def case(B=3, T=7, C=16, V=29, dtype=torch.float32, seed=0, ignored=0.0):
@@ -101,8 +103,8 @@ def test_a_weight_shared_with_the_embedding_gets_both_gradients(dtype):
 
 def test_the_chunked_gradient_is_scaled_by_what_follows():
     hidden, weight, targets = case()
-    once = gradients(chunked_next_token_loss(hidden, weight, targets), hidden, weight)
-    thrice = gradients(3 * chunked_next_token_loss(hidden, weight, targets), hidden, weight)
+    once = gradients(in_chunks(hidden, weight, targets), hidden, weight)
+    thrice = gradients(3 * in_chunks(hidden, weight, targets), hidden, weight)
     for one, three in zip(once, thrice):
         torch.testing.assert_close(3 * one, three)
 
@@ -111,7 +113,7 @@ def test_chunked_follows_autocast_as_a_linear_layer_does():
     hidden, weight, targets = case(2, 32, 48, 300)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         plain = next_token_loss(F.linear(hidden, weight), targets)
-        chunked = chunked_next_token_loss(hidden, weight, targets)
+        chunked = in_chunks(hidden, weight, targets)
     torch.testing.assert_close(chunked, plain)
     ours, reference = (gradients(loss, hidden, weight) for loss in (chunked, plain))
     for a, b in zip(ours, reference):
@@ -119,8 +121,16 @@ def test_chunked_follows_autocast_as_a_linear_layer_does():
         torch.testing.assert_close(a, b, rtol=0, atol=4 * b.abs().max().item() * 2**-8)
 
 
-def test_chunked_never_makes_all_the_logits():
-    hidden, weight, targets = case(2, 64, 8, 500)
+@pytest.mark.parametrize(
+    ("N", "V", "rows", "at_once"),
+    [
+        (128, 500, 16, 16),
+        (1500, 500, None, 1500),  # few logits: all of them
+        (700, 50257, None, 640),
+    ],
+)
+def test_the_logits_of_some_rows_are_made_at_once(N, V, rows, at_once):
+    hidden, weight, targets = case(1, N, 4, V)
     largest = 0
 
     class Watch(torch.utils._python_dispatch.TorchDispatchMode):
@@ -132,21 +142,21 @@ def test_chunked_never_makes_all_the_logits():
             return out
 
     with Watch():
-        chunked_next_token_loss(hidden, weight, targets, rows=16).backward()
-    assert largest == 16 * 500  # where all the logits would be 128 * 500
+        chunked_next_token_loss(hidden, weight, targets, rows=rows).backward()
+    assert largest == at_once * V
 
 
 def test_no_gradient_is_made_where_none_is_wanted():
     hidden, weight, targets = case()
     with torch.no_grad():
-        loss = chunked_next_token_loss(hidden, weight, targets)
+        loss = in_chunks(hidden, weight, targets)
     assert not loss.requires_grad
     torch.testing.assert_close(loss, next_token_loss(hidden @ weight.T, targets).detach())
 
 
 def test_only_one_argument_may_want_a_gradient():
     hidden, weight, targets = case()
-    (ours,) = gradients(chunked_next_token_loss(hidden, weight.detach(), targets), hidden)
+    (ours,) = gradients(in_chunks(hidden, weight.detach(), targets), hidden)
     (reference,) = gradients(next_token_loss(hidden @ weight.T, targets), hidden)
     torch.testing.assert_close(ours, reference)
 
@@ -156,7 +166,7 @@ def test_all_positions_ignored_gives_zero_and_no_gradient():
     targets = torch.full_like(targets, -100)
     for loss in (
         next_token_loss(hidden @ weight.T, targets),
-        chunked_next_token_loss(hidden, weight, targets),
+        in_chunks(hidden, weight, targets),
     ):
         assert loss.item() == 0
         assert all((g == 0).all() for g in gradients(loss, hidden, weight))
@@ -176,7 +186,7 @@ def test_another_sign_for_ignored_can_be_chosen():
     hidden, weight, targets = case()
     targets[0, 0] = 28
     a = next_token_loss(hidden @ weight.T, targets, ignore_index=28)
-    b = chunked_next_token_loss(hidden, weight, targets, ignore_index=28)
+    b = in_chunks(hidden, weight, targets, ignore_index=28)
     torch.testing.assert_close(a, b)
     assert a != next_token_loss(hidden @ weight.T, targets)
 
@@ -192,10 +202,11 @@ def test_bfloat16_logits_do_not_round_the_loss():
 BOTH = [
     lambda hidden, weight, targets: plain_loss(hidden @ weight.T, targets),
     lambda hidden, weight, targets: chunked_loss(hidden, weight, targets),
+    lambda hidden, weight, targets: chunked_loss(hidden, weight, targets, rows=9),
 ]
 
 
-@pytest.mark.parametrize("loss", BOTH, ids=["plain", "chunked"])
+@pytest.mark.parametrize("loss", BOTH, ids=["plain", "at once", "chunked"])
 @pytest.mark.parametrize(
     ("spoil", "error", "said"),
     [
