@@ -629,7 +629,7 @@ def powers_of_differences(x, t, k):
 
 
 def rows_one_by_one(x, t, k):
-    result = torch.zeros(x.shape[0], x.shape[2])
+    result = x.new_zeros(x.shape[0], x.shape[2])
     for b in range(len(x)):
         best = x[b, -1].argsort(descending=True)[:k]
         result[b, best] = torch.softmax(x[b, -1, best] / t, 0)
