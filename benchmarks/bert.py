@@ -11,7 +11,6 @@ steps, then runs. A difference at a token of more than the case's tolerance is a
 
 import argparse
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -19,7 +18,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import date
 from itertools import product
-from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -31,6 +29,7 @@ from tqdm import tqdm
 from transformers import BertConfig, BertModel
 
 from companion.bert import Bert
+from keeping import keep, this_machine
 
 B, T = 8, 128
 SHORTEST = 16
@@ -127,7 +126,7 @@ def main() -> None:
     record = {
         "command": f"python benchmarks/bert.py --runs {args.runs} --cases {' '.join(args.cases)}",
         "date": date.today().isoformat(),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
+        "machine": this_machine(),
         "threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version()}
         | {library.__name__: library.__version__ for library in (torch, transformers)},
@@ -136,11 +135,9 @@ def main() -> None:
         "settings": {name: asdict(CASES[name]) for name in args.cases},
         "cases": table(args.cases, args.runs),
     }
-    path = Path(__file__).parent / f"results/bert_{record['date']}.json"
-    path.write_text(json.dumps(record, indent=1, default=str) + "\n")
     for name, row in record["cases"].items():
         print(f"{name:<15}", *(f"{key} {figure:<10}" for key, figure in row["medians"].items()))
-    print(f"kept in {path.parent.name}/{path.name}")
+    keep("bert", record)
 
 
 if __name__ == "__main__":

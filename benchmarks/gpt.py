@@ -11,7 +11,6 @@ over steps, then runs. A difference in loss over the case's tolerance, or in an 
 
 import argparse
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -19,7 +18,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import date
 from itertools import product
-from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -31,6 +29,7 @@ from tqdm import tqdm
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from companion.gpt import GPT
+from keeping import keep, this_machine
 
 SMALL = {"n_layer": 4, "n_embd": 128, "n_head": 4, "vocab_size": 65}
 LARGE = {"n_layer": 6, "n_embd": 384, "n_head": 6, "vocab_size": 50304}
@@ -141,18 +140,16 @@ def main() -> None:
     record = {
         "command": f"python benchmarks/gpt.py --runs {args.runs} --cases {' '.join(args.cases)}",
         "date": date.today().isoformat(),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
+        "machine": this_machine(),
         "versions": {"python": platform.python_version()}
         | {library.__name__: library.__version__ for library in (torch, transformers)},
         "seeds": list(range(args.runs)),
         "sizes": {name: asdict(CASES[name]) for name in args.cases},
         "cases": table(args.cases, args.runs),
     }
-    path = Path(__file__).parent / f"results/gpt_{record['date']}.json"
-    path.write_text(json.dumps(record, indent=1, default=str) + "\n")
     for name, row in record["cases"].items():
         print(f"{name:<15}", *(f"{key} {figure:<10}" for key, figure in row["medians"].items()))
-    print(f"kept in {path.parent.name}/{path.name}")
+    keep("gpt", record)
 
 
 if __name__ == "__main__":

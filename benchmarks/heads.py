@@ -21,7 +21,6 @@ import sys
 from collections.abc import Callable
 from datetime import date
 from math import sqrt
-from pathlib import Path
 from statistics import median
 from time import process_time
 
@@ -31,8 +30,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from companion.heads import merge_heads, split_heads
+from keeping import keep, this_machine
 
-RESULTS = Path(__file__).parent / "results"
 C, HEADS, TOKENS, ROUNDS = 768, 12, (256, 1024), 15
 KEEPING = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(8 * 10**9)}
 MEMORY = {"as it comes": {}, "kept": KEEPING}
@@ -119,15 +118,13 @@ def main() -> None:
     record = {
         "command": f"python benchmarks/heads.py --runs {args.runs}",
         "date": date.today().isoformat(),
-        "machine": f"one of {os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
+        "machine": f"one of {this_machine()}",
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "seeds": list(range(args.runs)),
         "sizes": {"B": 1, "C": C, "nh": HEADS, "rounds": ROUNDS},
         "variables": KEEPING,
         "runs": runs,
     }
-    path = RESULTS / f"heads_{record['date']}.json"
-    path.write_text(json.dumps(record, indent=1) + "\n")
     for memory, taken in runs.items():
         for T in map(str, TOKENS):
             for name in VERSIONS:
@@ -137,7 +134,7 @@ def main() -> None:
                     f"memory {memory:<12} T {T:<5} {name:<6} time of axis "
                     f"{min(ratios):.2f} - {max(ratios):.2f}  page faults {faults:.0f}"
                 )
-    print(f"kept in {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
+    keep("heads", record)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ peak of resident memory less what the inputs took; gradients count on both sides
 
 import argparse
 import json
-import os
 import platform
 import resource
 import subprocess
@@ -25,8 +24,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from companion.loss import chunked_next_token_loss, next_token_loss
+from keeping import keep, this_machine
 
-RESULTS = Path(__file__).parent / "results"
 B, T, C, V = 4, 1024, 768, 50304
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -120,19 +119,17 @@ def main() -> None:
     record = {
         "command": f"python benchmarks/loss.py --runs {args.runs}",
         "date": date.today().isoformat(),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
+        "machine": this_machine(),
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "seeds": list(range(args.runs)),
         "sizes": {"B": B, "T": T, "C": C, "V": V},
         "medians": table(args.runs),
     }
-    path = RESULTS / f"loss_{record['date']}.json"
-    path.write_text(json.dumps(record, indent=1) + "\n")
     for dtype, sides in record["medians"].items():
         for side, row in sides.items():
             figures = "  ".join(f"{k} {v}" for k, v in row.items() if not isinstance(v, list))
             print(f"{dtype:<9} {side:<8} {figures}")
-    print(f"kept in {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
+    keep("loss", record)
 
 
 if __name__ == "__main__":

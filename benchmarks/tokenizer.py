@@ -13,7 +13,6 @@ is the peak that tracemalloc sees while ours learns, over the bytes of the text.
 
 import argparse
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -22,7 +21,6 @@ from collections.abc import Callable
 from datetime import date
 from importlib.metadata import version
 from itertools import product
-from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -33,6 +31,7 @@ from tqdm import tqdm
 from companion import assets
 from companion.tokenizer import BPETokenizer
 from companion.tokenizer.vocabulary import readable
+from keeping import keep, this_machine
 
 SIZE, LETTERS, TURNS = 1024, 10**6, 3
 CASES = ["learn-taylorswift", "learn-tinyshakespeare", "encode-tinyshakespeare", "letter", "memory"]
@@ -150,7 +149,7 @@ def main() -> None:
         "command": f"python benchmarks/tokenizer.py --runs {args.runs} "
         f"--cases {' '.join(args.cases)}",
         "date": date.today().isoformat(),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
+        "machine": this_machine(),
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in libraries},
         "seeds": "none: nothing is drawn by chance",
@@ -159,11 +158,9 @@ def main() -> None:
         "unit": "seconds",
         "cases": table(args.cases, args.runs),
     }
-    path = Path(__file__).parent / f"results/tokenizer_{record['date']}.json"
-    path.write_text(json.dumps(record, indent=1) + "\n")
     for case, row in record["cases"].items():
         print(f"{case:<23}", *(f"{key} {figure:<9}" for key, figure in row["medians"].items()))
-    print(f"kept in {path.parent.name}/{path.name}")
+    keep("tokenizer", record)
 
 
 if __name__ == "__main__":

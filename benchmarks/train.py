@@ -12,7 +12,6 @@ are medians over steps, then runs. First losses that differ by more than roundin
 
 import argparse
 import json
-import os
 import platform
 import resource
 import subprocess
@@ -34,6 +33,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from companion.gpt import GPT
 from companion.optim import configure_optimizer
 from companion.pretrain.machine import can_compile, has_fast_bfloat16
+from keeping import keep, this_machine
 
 SIZES = {"n_layer": 6, "n_head": 6, "n_embd": 384, "vocab_size": 50304}
 B, T = 8, 256
@@ -164,7 +164,7 @@ def main() -> None:
     record = {
         "command": f"python benchmarks/train.py --runs {args.runs} --steps {args.steps}",
         "date": date.today().isoformat(),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
+        "machine": this_machine(),
         "fast bfloat16": has_fast_bfloat16(cpu),
         "versions": {"python": platform.python_version()}
         | {library.__name__: library.__version__ for library in (torch, transformers)},
@@ -172,11 +172,9 @@ def main() -> None:
         "sizes": SIZES | {"B": B, "T": T},
         "sides": table(sides, args.runs, args.steps),
     }
-    path = Path(__file__).parent / f"results/train_{record['date']}.json"
-    path.write_text(json.dumps(record, indent=1) + "\n")
     for name, row in record["sides"].items():
         print(name, *(f"{title} {figure}" for title, figure in row.items()), sep="\n    ")
-    print(f"kept in {path.parent.name}/{path.name}")
+    keep("train", record)
 
 
 if __name__ == "__main__":

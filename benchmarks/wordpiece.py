@@ -13,7 +13,6 @@ a batch, and does; ours uses one.
 
 import argparse
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -22,7 +21,6 @@ from datetime import date
 from importlib.metadata import version
 from importlib.resources import files
 from itertools import product
-from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -32,6 +30,7 @@ from tqdm import tqdm
 
 from companion import assets
 from companion.wordpiece import WordPieceTokenizer
+from keeping import keep, this_machine
 
 TURNS, LINES = 3, 2000
 TEXTS = ["taylorswift", "tinyshakespeare", "python_docs"]
@@ -104,7 +103,7 @@ def main() -> None:
         "command": f"python benchmarks/wordpiece.py --runs {args.runs} "
         f"--cases {' '.join(args.cases)}",
         "date": date.today().isoformat(),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
+        "machine": this_machine(),
         "versions": {"python": platform.python_version(), "tokenizers": version("tokenizers")},
         "seeds": "none: nothing is drawn by chance",
         "runs": args.runs,
@@ -112,11 +111,9 @@ def main() -> None:
         "unit": "seconds",
         "cases": table(args.cases, args.runs),
     }
-    path = Path(__file__).parent / f"results/wordpiece_{record['date']}.json"
-    path.write_text(json.dumps(record, indent=1) + "\n")
     for case, row in record["cases"].items():
         print(f"{case:<23}", *(f"{key} {figure:<9}" for key, figure in row["medians"].items()))
-    print(f"kept in {path.parent.name}/{path.name}")
+    keep("wordpiece", record)
 
 
 if __name__ == "__main__":

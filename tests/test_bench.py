@@ -1,6 +1,7 @@
 """What a lesson shows: questions, plots, sliders, tables and recorded runs."""
 
 import base64
+import importlib
 import io
 import itertools
 import json
@@ -683,3 +684,15 @@ def test_the_newest_record_of_a_benchmark_is_read(tmp_path, monkeypatch):
     for day in ("2026-02-01", "2025-11-30"):
         (tmp_path / f"loss_{day}.json").write_text(json.dumps({"date": day}))
     assert lab.benchmark("loss")["date"] == "2026-02-01"
+
+
+def test_a_benchmark_names_its_cpu_and_replaces_no_record(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(records.COURSE / "benchmarks")
+    keeping = importlib.import_module("keeping")
+    monkeypatch.setattr(keeping, "RESULTS", tmp_path)
+    monkeypatch.setattr(records, "RESULTS", tmp_path)
+    for run in (1, 2, 3):
+        keeping.keep("loss", {"run": run, "machine": keeping.this_machine()})
+    assert [json.loads(path.read_text())["run"] for path in sorted(tmp_path.iterdir())] == [1, 2, 3]
+    assert lab.benchmark("loss")["run"] == 3
+    assert re.fullmatch(r"\d+ cores, \S.*, \S+, \S+", lab.benchmark("loss")["machine"])
