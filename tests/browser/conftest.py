@@ -216,6 +216,14 @@ def lesson(request, course) -> Lesson:
 
 
 @pytest.fixture(scope="module")
+def opened(browser, front_door, course, lesson) -> Iterator[Lab]:
+    """A lesson as it stands on the page before anything is run."""
+    with _lab(browser, front_door, course) as lab:
+        lab.open(f"notebooks/{lesson.notebook.name}")
+        yield lab
+
+
+@pytest.fixture(scope="module")
 def worked(browser, front_door, course, lesson) -> Iterator[Lab]:
     """A lesson worked as a reader does: every question answered, then every cell run."""
     sources = [cell.source for cell in read_notebook(lesson).cells]

@@ -18,10 +18,9 @@ def stored_html(lesson: Lesson) -> dict[str, str]:
     return {data["text/html"]: data["text/plain"] for data in bundles if "text/html" in data}
 
 
-def open_with_pictures(lab, lesson: Lesson) -> Locator:
-    """Open a lesson, and wait for as many pictures as are stored."""
-    lab.open(f"notebooks/{lesson.notebook.name}")
-    pictures = lab.outputs.locator("img")
+def stored_pictures(opened, lesson: Lesson) -> Locator:
+    """Wait for as many pictures as are stored."""
+    pictures = opened.outputs.locator("img")
     expect(pictures).to_have_count("".join(stored_html(lesson)).count("<img "))
     return pictures
 
@@ -38,42 +37,41 @@ def test_front_page_leads_to_each_lesson(lab, lesson):
     expect(lab.cells.first).to_contain_text(f"{lesson.number:02} · ")
 
 
-def test_stored_outputs_can_be_read_before_anything_is_run(lab, lesson):
+def test_stored_outputs_can_be_read_before_anything_is_run(opened, lesson):
     questions = [plain for html, plain in stored_html(lesson).items() if ASKED in html]
-    pictures = open_with_pictures(lab, lesson)
+    pictures = stored_pictures(opened, lesson)
 
     assert questions
     alts = pictures.evaluate_all("images => images.map(image => image.alt)")
     assert all(len(alt.split()) > 3 for alt in alts), alts  # one that has none, Lab calls "Image"
     pictures.evaluate_all("images => Promise.all(images.map(image => image.decode()))")
-    lab.shot(lesson.stem, pictures.first)
+    opened.shot(lesson.stem, pictures.first)
     for question in "\n".join(questions).splitlines():
-        asked = lab.outputs.filter(has_text=ASKED).filter(has_text=question.removeprefix("- "))
+        asked = opened.outputs.filter(has_text=ASKED).filter(has_text=question.removeprefix("- "))
         expect(asked).to_have_count(1)
     lost = re.compile("(Loading|Error displaying) widget")
-    expect(lab.outputs.filter(has_text=lost)).to_have_count(0)
+    expect(opened.outputs.filter(has_text=lost)).to_have_count(0)
 
 
-def test_pictures_keep_their_light_card_in_a_dark_lab(lab, lesson):
-    pictures = open_with_pictures(lab, lesson)
-    lab.menu("Settings", "Theme", "JupyterLab Dark")
+def test_pictures_keep_their_light_card_in_a_dark_lab(opened, lesson):
+    pictures = stored_pictures(opened, lesson)
+    opened.menu("Settings", "Theme", "JupyterLab Dark")
     try:
-        expect(lab.page.locator("body")).to_have_attribute("data-jp-theme-light", "false")
+        expect(opened.page.locator("body")).to_have_attribute("data-jp-theme-light", "false")
         for picture in pictures.all():
-            lab.shot(f"{lesson.stem}_dark", picture)
+            opened.shot(f"{lesson.stem}_dark", picture)
             seen = Image.open(io.BytesIO(picture.screenshot())).convert("RGB")
             for corner in ((4, 4), (-4, 4), (4, -4), (-4, -4)):
                 pixel = tuple(place % size for place, size in zip(corner, seen.size))
                 assert min(seen.getpixel(pixel)) > 240
     finally:
-        lab.menu("Settings", "Theme", "JupyterLab Light")
-        expect(lab.page.locator("body")).to_have_attribute("data-jp-theme-light", "true")
+        opened.menu("Settings", "Theme", "JupyterLab Light")
+        expect(opened.page.locator("body")).to_have_attribute("data-jp-theme-light", "true")
 
 
-def test_hints_and_solution_open_when_asked(lab, lesson):
+def test_hints_and_solution_open_when_asked(opened, lesson):
     stored = read_notebook(lesson).cells
-    hints = lab.page.locator(".jp-RenderedMarkdown details")
-    lab.open(f"notebooks/{lesson.notebook.name}")
+    hints = opened.page.locator(".jp-RenderedMarkdown details")
     expect(hints).to_have_count(sum(cell.source.count("<details>") for cell in stored))
     for hint in hints.all():
         expect(hint).not_to_have_attribute("open", "")
@@ -82,9 +80,9 @@ def test_hints_and_solution_open_when_asked(lab, lesson):
 
     folded = [n for n, cell in enumerate(stored) if FOLDED in tags(cell)]
     assert folded
-    for solution in map(lab.cells.nth, folded):
+    for solution in map(opened.cells.nth, folded):
         expect(solution.locator(".cm-content")).to_be_hidden()
-        lab.shot(f"{lesson.stem}_folded", solution)
+        opened.shot(f"{lesson.stem}_folded", solution)
         solution.locator(".jp-InputPlaceholder").click()
         expect(solution.locator(".cm-content")).to_be_visible()
 
