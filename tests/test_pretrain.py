@@ -23,6 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from companion.gpt import GPT, GPTConfig
+from companion.parallel import Rank
 from companion.pretrain.__main__ import configured, main
 from companion.pretrain.checkpoints import Checkpoints
 from companion.pretrain.config import PRESETS, Config
@@ -353,6 +354,34 @@ def test_killed_at_random_moments_it_ends_in_the_same_bits(never_stopped, data, 
         process.join()
     run(config)
     assert bits(tmp_path / "run")[0] == bits(never_stopped[0])[0]
+
+
+@pytest.mark.parametrize(("steps", "compiled"), [(499, False), (500, True)])
+def test_a_run_is_compiled_or_not_wherever_it_goes_on(data, tmp_path, monkeypatch, steps, compiled):
+    """Compiled, a step is rounded otherwise: near its end a run would leave its own way."""
+    module = sys.modules["companion.pretrain.loop"]
+    seen = []
+    monkeypatch.setattr(module, "can_compile", lambda _: True)
+    monkeypatch.setattr(module.torch, "compile", lambda model: seen.append(model) or model)
+    config = small(data, tmp_path / "run", steps=steps, compile="auto")
+    first = module.Run(config, Rank())
+    first._one_step(stop=False)
+    first.step = steps - 1
+    first._save(None)
+    again = module.Run(config, Rank())
+    assert again.step == steps - 1
+    assert seen == [first.model, again.model] * compiled
+
+
+def test_what_cannot_be_fetched_ends_a_run_before_its_first_step(data, tmp_path, monkeypatch):
+    def no_network(_):
+        raise OSError("no way to the network")
+
+    monkeypatch.setattr("companion.pretrain.loop.validation_set", no_network)
+    config = small(data, tmp_path / "run", hellaswag_every=6)
+    with pytest.raises(OSError, match="no way"):
+        run(config)
+    assert not config.out.exists()
 
 
 def test_measuring_the_machine_does_not_change_the_bits(data, tmp_path, monkeypatch):

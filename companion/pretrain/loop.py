@@ -71,12 +71,15 @@ class Run:
         self.checkpoints = Checkpoints(config.out / "checkpoints", config.keep)
         self._go_on()
 
+        if config.hellaswag_every:
+            validation_set(config.data)  # fetched now: a network that fails later ends the run
+
         self.bfloat16 = config.dtype == "bfloat16" or (
             config.dtype == "auto" and has_fast_bfloat16(rank.device)
         )
         torch.set_float32_matmul_precision("high")  # TF32 where a GPU has it
         self.forward = self.model
-        pays = config.steps - self.step >= 500
+        pays = config.steps >= 500  # of the whole run: compiled as before, wherever it goes on
         if config.compile == "yes" or (
             config.compile == "auto" and pays and can_compile(rank.device)
         ):
