@@ -90,6 +90,41 @@ def side_by_side(tokens: Tensor, B: int, T: int, step: int) -> Batch:
     return tuple(x[:, start : start + T] for x in streams)
 
 
+def one_too_few(tokens: Tensor, B: int, T: int, step: int) -> Batch:
+    """Begins again although just enough is left."""
+    return cut(tokens, step % ((len(tokens) - 2) // (B * T)) * B * T, B, T)
+
+
+def fewer_for_longer_batches(tokens: Tensor, B: int, T: int, step: int) -> Batch:
+    return cut(tokens, step % (len(tokens) // (B * T + 1)) * B * T, B, T)
+
+
+def rounded_up(tokens: Tensor, B: int, T: int, step: int) -> Batch:
+    return cut(tokens, step % -((1 - len(tokens)) // (B * T)) * B * T, B, T)
+
+
+def window_rounded_up(tokens: Tensor, B: int, T: int, step: int) -> Batch:
+    start = step % -((1 - len(tokens)) // (B * T)) * B * T
+    window = tokens[start : start + B * T + 1]
+    return window[:-1].view(B, T), window[1:].view(B, T)
+
+
+def targets_one_short(tokens: Tensor, B: int, T: int, step: int) -> Batch:
+    start = in_order(tokens, B, T, step)
+    ids = tokens[start : start + B * T].view(B, T)
+    return ids, tokens[start + 1 : start + B * T].view(B, T)
+
+
+def made_up(number: int) -> list[Answer]:
+    """Answers whose last target of each row, or of the batch, is `number`."""
+    return [
+        with_targets(lambda ids, targets: F.pad(ids[:, 1:], (0, 1), value=number)),
+        with_targets(
+            lambda ids, targets: F.pad(ids.flatten()[1:], (0, 1), value=number).view_as(ids)
+        ),
+    ]
+
+
 def one_more_each_time(tokens: Tensor, B: int, T: int, step: int) -> Batch:
     return cut(tokens, step % (len(tokens) // (B * T + 1)) * (B * T + 1), B, T)
 
@@ -140,6 +175,14 @@ LAST = (
     "at the end of the text a batch was cut whose last target does not exist. How many tokens does "
     "a batch need, targets and all? And so how many whole batches has a text of N?"
 )
+TOO_FEW = (
+    "a batch that is whole, with all of its targets, is never given: the text is begun again one "
+    "batch too early. Of 7 tokens, how many batches of one row of 3 can be cut?"
+)
+MADE_UP = (
+    "a last target was made up. The text goes on behind the row, and behind the batch: which token "
+    "comes there?"
+)
 
 batch_of_a_text = Exercise(
     reference=reference,
@@ -180,17 +223,28 @@ batch_of_a_text = Exercise(
             "token of the text follows it?",
             with_targets(lambda ids, targets: ids.roll(-1, 1)),
         ),
-        Mistake(
-            "a made-up last target",
-            "the last position of each row was given a 0. The text goes on behind the row: which "
-            "token comes there?",
-            with_targets(lambda ids, targets: F.pad(ids[:, 1:], (0, 1))),
+        *(
+            Mistake("a made-up last target", MADE_UP, answer)
+            for number in (0, -100)
+            for answer in made_up(number)
         ),
         Mistake(
             "the last target left out",
             "the targets are one short in each row. The text goes on behind the row: which token "
             "comes there?",
             with_targets(lambda ids, targets: ids[:, 1:]),
+        ),
+        Mistake(
+            "the last target left out",
+            "the slice for the targets ends where the one for the ids does. It begins one place "
+            "later: where should it end?",
+            targets_one_short,
+        ),
+        Mistake(
+            "targets in one long row",
+            "the targets stand in the rows of the ids. It is the model that makes one row of both, "
+            "for the loss.",
+            with_targets(lambda ids, targets: targets.flatten()),
         ),
         Mistake(
             "down the columns",
@@ -283,6 +337,10 @@ batch_of_a_text = Exercise(
         ),
         Mistake("one batch too many", LAST, one_too_many),
         Mistake("one batch too many", LAST, padded),
+        Mistake("one batch too many", LAST, rounded_up),
+        Mistake("one batch too many", LAST, window_rounded_up),
+        Mistake("one batch too few", TOO_FEW, one_too_few),
+        Mistake("one batch too few", TOO_FEW, fewer_for_longer_batches),
         Mistake(
             "the place wrapped, not the batch",
             "past the end of the text a batch begins in the middle of another one. Count whole "
@@ -317,4 +375,5 @@ batch_of_a_text = Exercise(
             lambda tokens, B, T, step: reference(tokens, B, T, step)[::-1],
         ),
     ),
+    show=lambda tokens, B, T, step: f"{len(tokens)} tokens, B={B}, T={T}, step={step}",
 )
