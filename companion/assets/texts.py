@@ -59,7 +59,12 @@ def _announced(name: str, body: str, note: str = "") -> str:
 
 
 def python_docs() -> str:
-    """Every topic of `pydoc_data.topics`, sorted by key, a blank line between two."""
+    """Every topic of `pydoc_data.topics`, sorted by key, a blank line between two.
+
+    Whole sections stand under several topics, so that what is held out of it is not new: of the
+    last tenth, 22 % of the characters stand in stretches of 50 that are in the rest too, and 62 %
+    of every tenth piece of 4,000 (measured on Python 3.11.7). Lesson 14 keeps each paragraph once.
+    """
     from pydoc_data.topics import topics
 
     return "\n\n".join(topics[key] for key in sorted(topics))
