@@ -18,7 +18,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from companion.data import CharTokenizer, DataLoaderLite, write_tokens
 from companion.gpt import GPT, GPTConfig
-from companion.lab import corpus, trigram_loss
+from companion.lab import corpus, counted_loss, trigram_loss
 from companion.training import estimate_loss, train
 
 ROOT = Path(__file__).parents[1]
@@ -256,7 +256,7 @@ def test_training_learns_what_the_text_says(loaders):
     assert (first, last) == (0, 150)
     assert untrained == pytest.approx([log(20)] * 2, abs=0.2)
     assert max(trained) < 1.2
-    assert len(history.loss) == len(history.seconds) == 150
+    assert len(history.loss) == 150
 
 
 def test_the_loop_is_what_it_says_step_by_step(loaders):
@@ -346,3 +346,27 @@ def test_trigrams_give_what_lesson_07_recorded():
 def test_a_text_without_a_trigram_is_refused():
     with pytest.raises(ValueError, match="three ids"):
         trigram_loss([0, 1], [0, 1, 0], 2)
+
+
+def test_longer_contexts_are_counted_as_by_hand():
+    train_ids, val_ids = [0, 1, 0, 1, 2], [0, 1, 0]
+    alone = [(2 + 4 / 3) / (5 + 4), (2 + 4 / 3) / (5 + 4)]  # 1, 0: two of the five ids, each
+    after_0 = (2 + 4 * alone[0]) / (2 + 4)  # twice there was a 0, and a 1 came each time
+    after_1 = (1 + 4 * alone[1]) / (2 + 4)
+    by_hand = -(log(after_0) + log(after_1)) / 2
+    assert counted_loss(train_ids, val_ids, 3, context=1) == pytest.approx(by_hand)
+
+
+@given(ids=st.lists(st.integers(0, 3), min_size=8, max_size=40), context=st.integers(0, 4))
+@settings(deadline=None)
+def test_what_counting_gives_is_a_distribution(ids, context):
+    before = ids[-context:] if context else []
+    nexts = [counted_loss(ids, [*before, i], 4, context=context) for i in range(4)]
+    assert sum(np.exp(-np.array(nexts))) == pytest.approx(1)
+
+
+def test_a_context_that_cannot_be_counted_is_refused():
+    with pytest.raises(ValueError, match="more than 4 ids"):
+        counted_loss([0, 1, 0, 1], [0, 1, 0, 1, 0], 2, context=4)
+    with pytest.raises(ValueError, match="64 bits"):
+        counted_loss([0, 1, 0, 1], [0, 1, 0, 1], 2**40, context=1)

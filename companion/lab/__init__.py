@@ -25,7 +25,7 @@ from companion.lab.timing import afresh, seconds, spent
 from companion.lab.tokens import tokens
 from companion.lab.toy import SITES, Toy, gpt2_init, torch_init
 from companion.lab.training import corpus, held_out_loss, sample, train
-from companion.lab.trigrams import trigram_loss
+from companion.lab.trigrams import counted_loss, trigram_loss
 
 __all__ = [
     "SITES",
@@ -40,6 +40,7 @@ __all__ = [
     "block",
     "check",
     "corpus",
+    "counted_loss",
     "docstrings",
     "documents",
     "draw_bars",
