@@ -35,7 +35,8 @@ def init_gpt2_(model: nn.Module, n_layer: int) -> None:
     `c_proj` (the end of a residual branch): `residual_std(n_layer)`. Linear biases: 0.
     LayerNorm: weight 1, bias 0. Source: openai/gpt-2, src/model.py, whose c_proj has
     0.02 too; the scaling is the paper's.
-    ValueError for a model that has no c_proj, whose branches would go unscaled.
+    It goes by these names: a branch that ends in a Linear called otherwise is not
+    scaled. ValueError for a model without any c_proj.
     """
     linears = [n for n, module in model.named_modules() if isinstance(module, nn.Linear)]
     if not any(name.endswith("c_proj") for name in linears):

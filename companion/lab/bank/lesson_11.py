@@ -1,6 +1,6 @@
 """Lesson 11: a model of GPT-2's layers, as PyTorch left it, to be filled as GPT-2 starts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from math import sqrt
 from typing import Any
@@ -34,7 +34,7 @@ def look(answer: Answer, n_layer: int) -> Seen:
     return {
         **{f"std of {name}": snapped(x, wanted[name]) for name, x in weights.items()},
         BIASES: max(layer.bias.abs().max().item() for layer in linears),
-        NORMS: [mean_of(m.weight for m in norms), mean_of(m.bias for m in norms)],
+        NORMS: [furthest(1.0, (m.weight for m in norms)), furthest(0.0, (m.bias for m in norms))],
         SHAPE: sum(uniform(x) for x in weights.values()),
         OFF: sum(bool(x.mean().abs() > 0.2 * x.std()) for x in weights.values()),
         SAME: repeated(list(weights.values())),
@@ -60,8 +60,10 @@ def snapped(weight: Tensor, wanted: float) -> float:
     return wanted if abs(std / wanted - 1) < CLOSE else float(f"{std:.2g}")
 
 
-def mean_of(parameters: Any) -> float:
-    return torch.cat([x.detach().flatten() for x in parameters]).mean().item()
+def furthest(wanted: float, parameters: Iterable[Tensor]) -> float:
+    """The number that is least what was wanted."""
+    x = torch.cat([x.detach().flatten() for x in parameters])
+    return x[(x - wanted).abs().argmax()].item()
 
 
 def repeated(weights: list[Tensor]) -> bool:
@@ -248,6 +250,10 @@ def positions_like_the_rest(seen: Seen, want: Seen, n_layer: int) -> bool:
     return seen_wrong(seen, want) == ["wpe.weight"] and abs(seen["std of wpe.weight"] - 0.02) < 2e-3
 
 
+def positions_left(seen: Seen, want: Seen, n_layer: int) -> bool:
+    return seen["std of wpe.weight"] > 0.9
+
+
 root = lambda n: 1 / sqrt(2 * n)  # noqa: E731
 
 start_as_gpt2 = Exercise(
@@ -296,6 +302,13 @@ start_as_gpt2 = Exercise(
             "head shares that table, each logit adds up 64 numbers of that size.",
             partial(fill, table=1.0),
             table_left,
+        ),
+        Mistake(
+            "the positions left out",
+            "wpe still has standard deviation 1, as nn.Embedding made it, beside tokens of 0.02: "
+            "the blocks would read where a token stands, and hardly which it is.",
+            partial(fill, positions=1.0),
+            positions_left,
         ),
         Mistake(
             "PyTorch's numbers, scaled",
