@@ -1,6 +1,7 @@
 """Lesson 15: early stopping, from a run's estimates: which weights to keep, and when to end it."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from math import inf, isnan
 
 from companion.lab.exercise import Exercise, Mistake
@@ -206,6 +207,69 @@ def since_patience_ago(evaluated: Evaluated, patience: int) -> tuple[int, int]:
     return kept, step
 
 
+def asks_the_training_loss(counts: Callable[..., bool]) -> Callable[[Evaluated, int], object]:
+    """An estimate without a new lowest counts only where its training loss says so, too.
+
+    `counts(train, val, before, train_at_lowest, gap_at_lowest)`.
+    """
+
+    def answer(evaluated: Evaluated, patience: int) -> tuple[int, int]:
+        best, kept, misses, before = inf, evaluated[0][0], 0, inf
+        at_lowest, gap = inf, inf
+        for step, train, val in evaluated:
+            if val < best:
+                best, kept, misses, at_lowest, gap = val, step, 0, train, val - train
+            elif counts(train, val, before, at_lowest, gap):
+                misses += 1
+            before = train
+            if misses >= patience:
+                break
+        return kept, step
+
+    return answer
+
+
+def gap_growing(evaluated: Evaluated, patience: int) -> tuple[int, int]:
+    """The lowest is kept, and the run ends when the gap has grown so many times in a row."""
+    best, kept, grown, before = inf, evaluated[0][0], 0, inf
+    for step, train, val in evaluated:
+        if val < best:
+            best, kept = val, step
+        grown = grown + 1 if val - train > before else 0
+        before = val - train
+        if grown >= patience:
+            break
+    return kept, step
+
+
+def misses_by_a_margin(
+    counts: Callable[[float, float], bool],
+) -> Callable[[Evaluated, int], object]:
+    def answer(evaluated: Evaluated, patience: int) -> tuple[int, int]:
+        best, kept, misses = inf, evaluated[0][0], 0
+        for step, _, val in evaluated:
+            if val < best:
+                best, kept, misses = val, step, 0
+            elif counts(val, best):
+                misses += 1
+            if misses >= patience:
+                break
+        return kept, step
+
+    return answer
+
+
+def kept_at_first(nothing: object) -> Callable[[Evaluated, int], object]:
+    """The reference, with this to keep as long as there was no lowest at all."""
+
+    def answer(evaluated: Evaluated, patience: int) -> tuple[object, int]:
+        kept, stopped = reference(evaluated, patience)
+        upto = [val for step, _, val in evaluated if step <= stopped]
+        return (nothing if all(map(isnan, upto)) else kept), stopped
+
+    return answer
+
+
 def _run(vals: list[float], *, every: int = 100, start: int = 0) -> Evaluated:
     """Estimates with these held-out losses; the training loss falls all the way."""
     return [(start + n * every, round(3.0 * 0.8**n, 4), float(val)) for n, val in enumerate(vals)]
@@ -216,10 +280,18 @@ def _at(steps: list[int], vals: list[float]) -> Evaluated:
     return [(step, *row[1:]) for step, row in zip(steps, _run(vals), strict=True)]
 
 
+def _both(trains: list[float], vals: list[float]) -> Evaluated:
+    """Estimates with both losses given: the training loss need not fall."""
+    return [(n * 100, *losses) for n, losses in enumerate(zip(trains, vals, strict=True))]
+
+
 def _in_words(evaluated: Evaluated, patience: int) -> str:
-    """The part of an input that decides: held-out losses, first and last step, patience."""
+    """An input in a line; the training losses, which decide nothing, only where one rises."""
     vals = " ".join(f"{val:g}" for _, _, val in evaluated)
     steps = " ".join(str(step) for step, _, _ in evaluated)
+    trains = [train for _, train, _ in evaluated]
+    if any(not after < before for before, after in pairwise(trains)):
+        vals += ", training " + " ".join(f"{train:g}" for train in trains)
     return f"held out {vals}, at steps {steps}, patience {patience}"
 
 
@@ -242,6 +314,10 @@ PROBES = (
     (_run([2e6, 2.1e6, 2.2e6, 2.3e6], start=30), 2),  # every one high
     (_run([NAN, NAN, 2.0, 3.0, 4.0], start=50), 2),  # over before there was a number
     (_at([20, 50, 400, 410, 420, 430], [3.0, 2.0, 2.1, 1.9, 2.2, 2.3]), 2),
+    # A run that goes wrong: both losses rise, or the training loss stands still or wavers.
+    (_both([3.0, 2.0, 1.8, 2.5, 2.9, 3.3, 1.2], [3.1, 2.2, 2.1, 2.3, 2.6, 3.0, 1.9]), 3),
+    (_both([3.0, 2.0, 2.0, 2.1, 2.1, 1.5], [3.1, 2.2, 2.3, 2.35, 2.4, 2.1]), 3),
+    (_both([3.0, 2.0, 1.9, 1.8, 1.9, 1.7, 1.8, 1.6], [3.1, 2.2, 2.3, 2.4, 2.3, 2.5, 2.6, 2.1]), 4),
 )
 
 COUNT = (
@@ -255,6 +331,22 @@ NUMBERS = (
 GAP = (
     "the smallest distance between the two losses was kept. It is smallest when nothing has been "
     "learned. What should be small?"
+)
+TRAINING = (
+    "whether an estimate counts was made to depend on the training loss. A run that goes wrong has "
+    "both losses rising, and must end too. Which of the two is asked for a new lowest?"
+)
+ASKED_GAP = (
+    "an estimate without a new lowest was counted only where the gap had grown. A run that goes "
+    "wrong may have both losses rising side by side, and must end too."
+)
+MARGIN = (
+    "an estimate had to lie above the lowest by some margin before it counted. The exercise counts "
+    "every one that brings no new lowest."
+)
+NOTHING_YET = (
+    "where no estimate was a number, there is no lowest, and something has to be kept all the "
+    "same. Which step does the exercise ask for then?"
 )
 EQUAL = (
     "an estimate that only equals the lowest was taken for progress. A new lowest is lower than "
@@ -286,6 +378,46 @@ stop_at = Exercise(
         ),
         Mistake("judged by the gap", GAP, smallest_gap_of_all),
         Mistake("judged by the gap", GAP, plain_smallest_gap),
+        Mistake(
+            "ended by the gap",
+            "the run was ended by a gap that grew. A gap grows in good runs too, as long as the "
+            "training loss falls faster than the held-out one. Which loss should bring no new "
+            "lowest?",
+            gap_growing,
+        ),
+        Mistake(
+            "judged by both losses",
+            "the sum of the two losses was asked to be low. The training loss falls long after the "
+            "other has turned, and hides it. Which of the two is about text that nobody read?",
+            stopping(value=lambda train, val: train + val),
+        ),
+        *(
+            Mistake("asked the training loss", TRAINING, asks_the_training_loss(counts))
+            for counts in (
+                lambda train, val, before, at_lowest, gap: train < at_lowest,
+                lambda train, val, before, at_lowest, gap: train <= at_lowest,
+                lambda train, val, before, at_lowest, gap: train < before,
+                lambda train, val, before, at_lowest, gap: train <= before,
+            )
+        ),
+        *(
+            Mistake("asked the gap", ASKED_GAP, asks_the_training_loss(counts))
+            for counts in (
+                lambda train, val, before, at_lowest, gap: not val - train <= gap,
+                lambda train, val, before, at_lowest, gap: val - train > gap,
+            )
+        ),
+        *(
+            Mistake("a little higher is not counted", MARGIN, misses_by_a_margin(counts))
+            for counts in (
+                lambda val, best: val > best + 0.05,
+                lambda val, best: not val <= best + 0.05,
+                lambda val, best: val > best + 0.1,
+                lambda val, best: not val <= best + 0.1,
+            )
+        ),
+        Mistake("nothing kept", NOTHING_YET, kept_at_first(None)),
+        Mistake("nothing kept", NOTHING_YET, kept_at_first(0)),
         Mistake(
             "misses counted since the start",
             "the estimates without a new lowest were added up over the whole run. Patience is "
