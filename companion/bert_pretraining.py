@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from companion.bert_heads import BertForPreTraining
@@ -42,8 +42,8 @@ def cut_pairs(
     A document is cut from a random place on; one too short for two is left out. The
     strangers are the next passages of those pairs that lost theirs, exchanged so that
     each comes from another document: a passage is second in one pair at most, and as
-    likely to follow as not. ValueError where a document has over a quarter of them: of
-    few documents, that hangs on the coin.
+    likely to follow as not. ValueError where one document has over a quarter of the
+    passages to exchange, as it may where documents are few.
     """
 
     def below(n: int, shape: tuple[int, ...] = ()) -> Tensor:
@@ -119,7 +119,7 @@ def hide_words(
     generator: torch.Generator,
     p: float = 0.15,
 ) -> tuple[Int[Tensor, "B T"], Int[Tensor, "B T"]]:
-    """As `mask_tokens`, with a tokenizer's own numbers."""
+    """`mask_tokens` with a tokenizer's own numbers."""
     return mask_tokens(
         ids,
         mask_id=tokenizer.mask_id,
@@ -131,9 +131,9 @@ def hide_words(
 
 
 class Judged(NamedTuple):
-    """Loss at the masked words, in nats, and the share of pairs told right."""
+    """The loss at each masked word, in nats, and the share of pairs told right."""
 
-    words: float
+    words: Float[Tensor, "n"]
     pairs: float
 
 
@@ -156,15 +156,12 @@ def judge(
         losses.append(F.cross_entropy(logits, labels[at][asked], reduction="none"))
         right.append(model.cls.seq_relationship(pooled).argmax(1) == pairs.labels[at])
     model.train(was_training)
-    return Judged(torch.cat(losses).mean().item(), torch.cat(right).float().mean().item())
+    return Judged(torch.cat(losses), torch.cat(right).float().mean().item())
 
 
 @torch.no_grad()
 def widen_(model: nn.Module, std: float) -> None:
-    """Take the Linears' first weights from BERT's std of 0.02 to another; in place.
-
-    Tables, the tied one among them, stay as they are.
-    """
+    """Take the Linears' first weights from a std of 0.02 to another; tables stay."""
     tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     for module in model.modules():
         if isinstance(module, nn.Linear) and id(module.weight) not in tables:

@@ -5,6 +5,7 @@ import itertools
 import math
 import re
 import sys
+from collections import Counter
 from functools import partial
 from pathlib import Path
 
@@ -662,13 +663,41 @@ class MendedAndFused(MendedByLayers):
         return self.c_proj(y.transpose(1, 2).flatten(2))
 
 
-def both_losses_by_loops(mlm_logits, labels, nsp_logits, is_next):
-    words = [
-        mlm_logits[b, t].logsumexp(0) - mlm_logits[b, t, labels[b, t]]
-        for b, t in (labels != -100).nonzero().tolist()
+def odds_by_counter(known, labels, asked, V):
+    seen = {0: Counter(), 1: Counter()}
+    for text, label in zip(known.tolist(), labels.tolist()):
+        seen[label].update(itertools.pairwise(text))
+    chance = {
+        label: lambda two, c=c: (c[two] + 1) / (sum(c.values()) + V * V)
+        for label, c in seen.items()
+    }
+    return [
+        sum(math.log(chance[1](two) / chance[0](two)) for two in itertools.pairwise(text))
+        for text in asked.tolist()
     ]
-    follows = [row.logsumexp(0) - row[0 if n else 1] for row, n in zip(nsp_logits, is_next)]
-    return sum(words) / len(words) + sum(follows) / len(follows)
+
+
+def odds_by_places(known, labels, asked, V):
+    counts = torch.ones(2, V, V)
+    places = (labels[:, None].expand(-1, known.shape[1] - 1), known[:, :-1], known[:, 1:])
+    counts.index_put_(places, torch.tensor(1.0), accumulate=True)
+    chances = counts / counts.sum((1, 2), keepdim=True)
+    return (chances[1] / chances[0]).log()[asked[:, :-1], asked[:, 1:]].sum(-1)
+
+
+def odds_in_numpy(known, labels, asked, V):
+    known, labels, asked = (x.numpy() for x in (known, labels, asked))
+    counts = np.ones((2, V, V))
+    np.add.at(counts, (labels[:, None], known[:, :-1], known[:, 1:]), 1)
+    logs = np.log(counts) - np.log(counts.sum((1, 2), keepdims=True))
+    return (logs[1] - logs[0])[asked[:, :-1], asked[:, 1:]].sum(1)
+
+
+def odds_one_hot(known, labels, asked, V):
+    by_two = F.one_hot(known[:, :-1] + V * known[:, 1:], V * V).sum(1).float()
+    counts = 1 + F.one_hot(labels, 2).float().T @ by_two
+    strange = counts[1].log() - counts[0].log() + (counts[0].sum() / counts[1].sum()).log()
+    return F.one_hot(asked[:, :-1] + V * asked[:, 1:], V * V).sum(1).float() @ strange
 
 
 def as_bert_by_pattern(tensors):
@@ -902,24 +931,7 @@ RIGHT_IN_OTHER_WORDS = {
             | {lesson_22.TYPES: torch.ones(2, len(tensors["embeddings.LayerNorm.bias"]))}
         ),
     ],
-    "loss_of_both": [
-        lambda mlm_logits, labels, nsp_logits, is_next: (
-            F.cross_entropy(mlm_logits.transpose(1, 2), labels)
-            + F.cross_entropy(nsp_logits, 1 - is_next.long())
-        ),
-        lambda mlm_logits, labels, nsp_logits, is_next: (
-            -mlm_logits.log_softmax(-1)[labels >= 0].gather(1, labels[labels >= 0, None]).mean()
-            + F.softplus(nsp_logits[:, 1] - nsp_logits[:, 0])
-            .where(is_next, F.softplus(nsp_logits[:, 0] - nsp_logits[:, 1]))
-            .mean()
-        ),
-        lambda mlm_logits, labels, nsp_logits, is_next: (
-            F.cross_entropy(mlm_logits.flatten(0, 1), labels.flatten(), reduction="sum")
-            / (labels != -100).sum()
-            + F.binary_cross_entropy_with_logits(nsp_logits[:, 0] - nsp_logits[:, 1], is_next * 1.0)
-        ),
-        both_losses_by_loops,
-    ],
+    "odds_in_order": [odds_by_counter, odds_by_places, odds_in_numpy, odds_one_hot],
 }
 
 

@@ -55,5 +55,5 @@ check = SimpleNamespace(
     pair_to_read=lesson_21.pair_to_read,
     tokens_of=lesson_22.tokens_of,
     as_bert=lesson_22.as_bert,
-    loss_of_both=lesson_23.loss_of_both,
+    odds_in_order=lesson_23.odds_in_order,
 )

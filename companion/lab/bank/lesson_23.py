@@ -1,324 +1,238 @@
-"""Lesson 23: the loss that BERT is pre-trained on, of masked words and of the next sentence."""
+"""Lesson 23: a judge of one side of a pair that sees the order of its words."""
 
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from companion.lab.exercise import Exercise, Mistake
 
-Probe = tuple[Tensor, Tensor, Tensor, Tensor]
-IGNORED = -100
+Probe = tuple[Tensor, Tensor, Tensor, int]
 
 
-def _probe(B: int, T: int, V: int, words: tuple[int, ...], spread: float = 2.0) -> Probe:
-    """`words` says how many are asked for in each row."""
-    generator = torch.Generator().manual_seed(B * T * V)
-    mlm = spread * torch.randn(B, T, V, generator=generator)
-    labels = torch.full((B, T), IGNORED)
-    for row, n in zip(labels, words):
-        row[torch.randperm(T - 2, generator=generator)[:n] + 1] = torch.randint(
-            V, (n,), generator=generator
-        )
-    nsp = spread * torch.randn(B, 2, generator=generator)
-    is_next = torch.arange(B) % 3 == 0
-    return mlm.requires_grad_(), labels, nsp.requires_grad_(), is_next
+def _probe(N: int, M: int, T: int, V: int, strangers: int) -> Probe:
+    """`strangers` of the N known texts are strangers; their order is no other's."""
+    generator = torch.Generator().manual_seed(N * M * T * V)
+    labels = (torch.arange(N) < strangers).long()[torch.randperm(N, generator=generator)]
+    step = torch.where(labels == 1, 1, V - 2)[:, None]  # most twos go one way for strangers
+    known = torch.randint(V, (N, 1), generator=generator) + step * torch.arange(T)
+    noise = torch.randint(V, (N, T), generator=generator)
+    known = torch.where(torch.rand(N, T, generator=generator) < 0.3, noise, known) % V
+    return known, labels, torch.randint(V, (M, T), generator=generator), V
 
 
-# --- the two parts, right and wrong ---------------------------------------------------------------
+# --- right, and wrong in known ways ---------------------------------------------------------------
 
 
-def words(mlm: Tensor, labels: Tensor) -> Tensor:
-    return F.cross_entropy(mlm.flatten(0, 1), labels.flatten())
+def twos(ids: Tensor, V: int) -> Tensor:
+    return ids[:, :-1] * V + ids[:, 1:]
 
 
-def pairs(nsp: Tensor, is_next: Tensor) -> Tensor:
-    return F.cross_entropy(nsp, (~is_next).long())
+def singles(ids: Tensor, V: int) -> Tensor:
+    return ids
 
 
-def reversed_pairs(nsp: Tensor, is_next: Tensor) -> Tensor:
-    return F.cross_entropy(nsp, is_next.long())
+def without_order(ids: Tensor, V: int) -> Tensor:
+    return torch.minimum(ids[:, :-1], ids[:, 1:]) * V + torch.maximum(ids[:, :-1], ids[:, 1:])
 
 
-def each_word(mlm: Tensor, labels: Tensor) -> Tensor:
-    """A loss a place, (B, T), 0 where nothing is asked for."""
-    return F.cross_entropy(mlm.mT, labels, reduction="none")
+def one_number_for_many(ids: Tensor, V: int) -> Tensor:
+    return ids[:, :-1] + ids[:, 1:]
 
 
-def over_all_places(mlm: Tensor, labels: Tensor) -> Tensor:
-    return each_word(mlm, labels).mean()
+def around(ids: Tensor, V: int) -> Tensor:
+    return ids * V + ids.roll(-1, 1)
 
 
-def mean_of_rows(mlm: Tensor, labels: Tensor) -> Tensor:
-    return (each_word(mlm, labels).sum(1) / (labels != IGNORED).sum(1)).mean()
+def without_overlap(ids: Tensor, V: int) -> Tensor:
+    return ids[:, :-1:2] * V + ids[:, 1::2]
 
 
-def mean_of_rows_with_words(mlm: Tensor, labels: Tensor) -> Tensor:
-    return (each_word(mlm, labels).sum(1) / (labels != IGNORED).sum(1)).nanmean()
+def across_texts(ids: Tensor, V: int) -> Tensor:
+    return (ids.flatten()[:-1] * V + ids.flatten()[1:])[None]
 
 
-def mean_of_rows_or_0(mlm: Tensor, labels: Tensor) -> Tensor:
-    return (each_word(mlm, labels).sum(1) / (labels != IGNORED).sum(1).clamp(min=1)).mean()
+def counted(
+    known: Tensor,
+    labels: Tensor,
+    V: int,
+    by: Callable[[Tensor, int], Tensor] = twos,
+    start: float = 1.0,
+    kinds: int = 0,
+) -> Tensor:
+    counts = [
+        start + by(known[labels == label], V).flatten().bincount(minlength=kinds or V * V)
+        for label in (0, 1)
+    ]
+    return torch.stack(counts).float()
 
 
-def batch_transposed(mlm: Tensor, labels: Tensor) -> Tensor:
-    return words(mlm.transpose(0, 1), labels)
+def strangeness(counts: Tensor) -> Tensor:
+    return (counts / counts.sum(1, keepdim=True)).log().diff(dim=0)[0]
 
 
-def above_0(mlm: Tensor, labels: Tensor) -> Tensor:
-    return F.cross_entropy(mlm[labels > 0], labels[labels > 0])
+def answer(
+    of: Callable[[Tensor], Tensor] = strangeness,
+    by: Callable[[Tensor, int], Tensor] = twos,
+    known_by: Callable[[Tensor, int], Tensor] | None = None,
+    start: float = 1.0,
+    kinds: Callable[[int], int] = lambda V: V * V,
+    end: Callable[[Tensor], Tensor] = lambda odds: odds.sum(1),
+) -> Callable[[Tensor, Tensor, Tensor, int], Tensor]:
+    def judged(known: Tensor, labels: Tensor, asked: Tensor, V: int) -> Tensor:
+        counts = counted(known, labels, V, known_by or by, start, kinds(V))
+        return end(of(counts)[by(asked, V)])
+
+    return judged
 
 
-def mean_of_row_sums(mlm: Tensor, labels: Tensor) -> Tensor:
-    return each_word(mlm, labels).sum(1).mean()
+def totals_without_ones(counts: Tensor) -> Tensor:
+    return (counts / (counts - 1).sum(1, keepdim=True)).log().diff(dim=0)[0]
 
 
-def summed_words(mlm: Tensor, labels: Tensor) -> Tensor:
-    return each_word(mlm, labels).sum()
+def by_first(counts: Tensor) -> Tensor:
+    V = round(counts.shape[1] ** 0.5)
+    by_row = counts.view(2, V, V)
+    return (by_row / by_row.sum(2, keepdim=True)).log().diff(dim=0)[0].flatten()
 
 
-def clamped(mlm: Tensor, labels: Tensor) -> Tensor:
-    return words(mlm, labels.clamp(min=0))
+def with_prior(known: Tensor, labels: Tensor, asked: Tensor, V: int) -> Tensor:
+    strangers = (labels == 1).sum()
+    return reference(known, labels, asked, V) + (strangers / (len(labels) - strangers)).log()
 
 
-def shifted(mlm: Tensor, labels: Tensor) -> Tensor:
-    return words(mlm[:, :-1], labels[:, 1:])
+def once_a_text(known: Tensor, labels: Tensor, asked: Tensor, V: int) -> Tensor:
+    counts = torch.ones(2, V * V)
+    for text, label in zip(twos(known, V), labels):
+        counts[int(label), text.unique()] += 1
+    return strangeness(counts)[twos(asked, V)].sum(1)
 
 
-def softmax_first(mlm: Tensor, labels: Tensor) -> Tensor:
-    return words(mlm.softmax(-1), labels)
+def of_the_asked(known: Tensor, labels: Tensor, asked: Tensor, V: int) -> Tensor:
+    return strangeness(counted(known, labels, V))[twos(known, V)].sum(1)
 
 
-def softmax_then_log(mlm: Tensor, labels: Tensor) -> Tensor:
-    asked = labels != IGNORED
-    return -mlm[asked].softmax(-1).gather(1, labels[asked][:, None]).log().mean()
-
-
-def relabelled(mlm: Tensor, labels: Tensor) -> Tensor:
-    return F.cross_entropy(mlm.reshape(len(mlm), mlm.shape[2], -1), labels)
-
-
-def transposed_and_cut(mlm: Tensor, labels: Tensor) -> Tensor:
-    return F.cross_entropy(mlm.mT.reshape(-1, mlm.shape[2]), labels.flatten())
-
-
-def by_first_score(nsp: Tensor, is_next: Tensor) -> Tensor:
-    return F.binary_cross_entropy_with_logits(nsp[:, 0], is_next.to(nsp))
-
-
-def by_second_score(nsp: Tensor, is_next: Tensor) -> Tensor:
-    return F.binary_cross_entropy_with_logits(nsp[:, 1], (~is_next).to(nsp))
-
-
-def by_both_scores(nsp: Tensor, is_next: Tensor) -> Tensor:
-    wanted = torch.stack([is_next, ~is_next], dim=1).to(nsp)
-    return F.binary_cross_entropy_with_logits(nsp, wanted)
-
-
-def softmaxed_pairs(nsp: Tensor, is_next: Tensor) -> Tensor:
-    return pairs(nsp.softmax(-1), is_next)
-
-
-def summed_pairs(nsp: Tensor, is_next: Tensor) -> Tensor:
-    return F.cross_entropy(nsp, (~is_next).long(), reduction="sum")
-
-
-Part = Callable[[Tensor, Tensor], Tensor]
-
-
-def both(of_words: Part = words, of_pairs: Part = pairs) -> Callable[..., Tensor]:
-    def answer(mlm_logits: Tensor, labels: Tensor, nsp_logits: Tensor, is_next: Tensor) -> Tensor:
-        return of_words(mlm_logits, labels) + of_pairs(nsp_logits, is_next)
-
-    return answer
-
-
-def pooled(mlm: Tensor, labels: Tensor, nsp: Tensor, is_next: Tensor) -> Tensor:
-    one_by_one = F.cross_entropy(nsp, (~is_next).long(), reduction="none")
-    return torch.cat([each_word(mlm, labels)[labels != IGNORED], one_by_one]).mean()
-
-
-CLAMPED = (
-    "a label of -100 means that nothing is asked for there. Made a 0, it asks for the token of "
-    "id 0 at most places of the batch. The loss function can leave them out by itself."
+reference = answer()
+BOTH_WAYS = (
+    "a and b were counted under the same number as b and a. Then a text and the same one reversed "
+    "are judged alike, and order is what was to be seen."
 )
-PLACES = (
-    "the masked words' losses were added up and divided by all places, also those where nothing "
-    "is asked for. With 15 % masked, words then count for a seventh. Divide by what was asked for."
-)
-SIGMOID = (
-    "a sigmoid was taken of a score alone, and the other score did not weigh against it. Two "
-    "scores for two classes: it is their difference that says which, by a softmax over both."
-)
-REVERSED = (
-    "the two classes of the pairs are the other way round: trained so, a model says 'follows' of "
-    "strangers. See which label the lesson's two printed pairs have."
-)
-AXES = (
-    "the axis behind the first is taken for the classes, and here that is the places. What has the "
-    "function to be given instead?"
+TOTALS = (
+    "the two labels' counts were compared as they are. Where more of the known texts have one "
+    "label, every two that it has looks like that label's. What share of its label's is a count?"
 )
 
-loss_of_both = Exercise(
-    reference=both(),
+odds_in_order = Exercise(
+    reference=reference,
     probes=(
-        _probe(3, 8, 5, (2, 4, 1)),
-        _probe(4, 6, 7, (1, 3, 2, 4)),
-        _probe(5, 7, 7, (3, 0, 2, 1, 5)),  # a row with nothing masked, and T = V
-        _probe(2, 9, 4, (3, 5), spread=90.0),  # sure, and wrong
+        _probe(9, 4, 5, 4, strangers=3),
+        _probe(8, 3, 6, 5, strangers=5),
+        _probe(7, 1, 2, 3, strangers=4),  # one two a text
+        _probe(20, 6, 8, 3, strangers=8),
     ),
+    axes="(M,)",
     mistakes=(
-        Mistake("averaged over all places", PLACES, both(over_all_places)),
-        Mistake("-100 made a token", CLAMPED, both(clamped)),
         Mistake(
-            "the mean of each row's mean",
-            "each text got a mean of its own, and these were averaged: a word counts for more in a "
-            "text with few masked ones, and a text with none gives NaN. One mean over all words "
-            "that are asked for.",
-            both(mean_of_rows),
+            "single tokens counted",
+            "this is `odds`: each token alone. A text and its words reversed get the same number.",
+            answer(by=singles, kinds=lambda V: V),
         ),
-        *(
-            Mistake(
-                "the mean of each row's mean",
-                "each text got a mean of its own, and these were averaged: a word counts for more "
-                f"in a text with few masked ones. ({empty}) One mean over all words that are asked "
-                "for.",
-                both(part),
-            )
-            for empty, part in {
-                "Texts with none were left out well.": mean_of_rows_with_words,
-                "And a text with none is taken for one without a loss.": mean_of_rows_or_0,
-            }.items()
+        Mistake("both ways are one", BOTH_WAYS, answer(by=without_order)),
+        Mistake(
+            "one number for several twos",
+            "the number that stands for two tokens stands for others as well: 1 and 2 have the sum "
+            "of 2 and 1, and of 0 and 3. Each two in order needs its own.",
+            answer(by=one_number_for_many),
         ),
         Mistake(
-            "texts and places exchanged",
-            "the scores are in the order of places first and the labels in that of texts first, so "
-            "a word is compared with the scores of another text. Both have to be laid out alike.",
-            both(batch_transposed),
+            "the last with the first",
+            "the last token of a text was counted with the first one, which does not follow it. A "
+            "text of T tokens has T - 1 twos.",
+            answer(by=around),
         ),
         Mistake(
-            "the token of id 0 left out",
-            "0 is a token like any other, and where it was masked it is asked for. Only one label "
-            "means that nothing is.",
-            both(above_0),
+            "every other two left out",
+            "the text was cut into separate twos. Each token but the last has one behind it, so "
+            "the twos overlap.",
+            answer(by=without_overlap),
         ),
         Mistake(
-            "pairs at half weight",
-            "the pairs' loss came in halved. BERT adds the two means as they are, though one is "
-            "much larger at first.",
-            both(of_pairs=lambda nsp, is_next: pairs(nsp, is_next) / 2),
+            "over the end of a text",
+            "the texts were put in a row first, so the end of one was counted with the start of "
+            "another. Pair the tokens while the texts are still apart.",
+            answer(known_by=across_texts),
         ),
         Mistake(
-            "words summed over a row",
-            "the masked words' losses were divided by the texts only. Divide by the words that "
-            "were asked for.",
-            both(mean_of_row_sums),
+            "the other way round",
+            "the signs are turned: it is below 0 for strangers, which have the label 1.",
+            answer(end=lambda odds: -odds.sum(1)),
         ),
         Mistake(
-            "words summed",
-            "the masked words' losses were added up and not averaged: a larger batch would have a "
-            "larger loss, and drown the pairs.",
-            both(summed_words),
+            "counts that start at 0",
+            "a two that one label never had gets a chance of 0, whose logarithm is infinite: one "
+            "such two would decide alone. The docstring says where counts start.",
+            answer(start=0.0),
         ),
         Mistake(
-            "pairs summed",
-            "the pairs' losses were added up and not averaged, so that a larger batch gives them "
-            "more weight beside the words.",
-            both(of_pairs=summed_pairs),
+            "totals left out",
+            TOTALS,
+            answer(of=lambda counts: counts.log().diff(dim=0)[0]),
         ),
         Mistake(
-            "both summed",
-            "both losses were added up and not averaged. Twice the batch would give twice the "
-            "gradient.",
-            both(summed_words, summed_pairs),
+            "ones left out of the totals",
+            "the counts start at 1, and were divided by a total without these ones: the chances of "
+            "a label add up to more than 1.",
+            answer(of=totals_without_ones),
         ),
         Mistake(
-            "the two averaged",
-            "this is half of it. BERT's loss is the sum of the two means.",
-            lambda *given: both()(*given) / 2,
+            "chances after the first token",
+            "each count was divided by those of the same first token, so the first tokens no "
+            "longer count. Divide by all that the label has.",
+            answer(of=by_first),
         ),
         Mistake(
-            "one mean of all",
-            "words and pairs went into one mean. There are far more words than pairs, so the pairs "
-            "would hardly count. A mean for each task first.",
-            pooled,
-        ),
-        Mistake("pairs the other way round", REVERSED, both(of_pairs=reversed_pairs)),
-        Mistake(
-            "pairs the other way round, words over all places",
-            f"{PLACES} And class 0 is for a second text that follows.",
-            both(over_all_places, reversed_pairs),
-        ),
-        *(
-            Mistake("a sigmoid for two classes", SIGMOID, both(of_pairs=part))
-            for part in (by_first_score, by_second_score, by_both_scores)
+            "the mean",
+            "the twos' numbers were averaged, not added. Each two is one more piece of evidence, "
+            "and naive Bayes adds their logarithms.",
+            answer(end=lambda odds: odds.mean(1)),
         ),
         Mistake(
-            "only the words",
-            "the pairs are missing: nothing would train what is read off the first token.",
-            lambda mlm, labels, nsp, is_next: words(mlm, labels),
+            "chances, not logarithms",
+            "ratios of chances were added up. They multiply; what adds up is their logarithms.",
+            answer(of=lambda counts: strangeness(counts).exp()),
         ),
         Mistake(
-            "only the pairs",
-            "the masked words are missing, and they are most of what BERT learns from.",
-            lambda mlm, labels, nsp, is_next: pairs(nsp, is_next),
-        ),
-        *(
-            Mistake(
-                "softmax twice",
-                f"cross_entropy takes raw scores and does the softmax itself. For {whose} it got "
-                "probabilities, and between 0 and 1 there is little room to be sure.",
-                both(*parts),
-            )
-            for whose, parts in {
-                "the words": (softmax_first, pairs),
-                "the pairs": (words, softmaxed_pairs),
-                "both": (softmax_first, softmaxed_pairs),
-            }.items()
+            "one number for all texts",
+            "all texts that are asked about went into one number. Each has its own.",
+            answer(end=lambda odds: odds.sum()),
         ),
         Mistake(
-            "softmax, then logarithm",
-            "this holds while probabilities are moderate. Where the model is sure and wrong, one "
-            "is too small for float32, and its logarithm is infinite. A single function does both.",
-            both(softmax_then_log),
+            "not added up",
+            "this has a number for each two of a text. A text wants one.",
+            answer(end=lambda odds: odds),
         ),
         Mistake(
-            "shifted, as for GPT",
-            "each place was asked for the label of the next one. BERT is asked for a word where it "
-            "is covered.",
-            both(shifted),
+            "decided, not weighed",
+            "this says which are strangers and not by how much. `hits` asks for what is above 0, "
+            "and a judge's sureness would be lost.",
+            answer(end=lambda odds: odds.sum(1) > 0),
         ),
         Mistake(
-            "the axes relabelled",
-            "view and reshape do not exchange axes: they cut the same row of numbers elsewhere, so "
-            "scores of several places ended up in one.",
-            both(relabelled),
+            "with the labels' own shares",
+            "how common strangers are among the known texts came in as well. The judge is to go by "
+            "the twos only, as `odds` does by words.",
+            with_prior,
         ),
         Mistake(
-            "transposed, then cut anew",
-            "places and vocabulary were exchanged and the rows cut anew after that, so that scores "
-            "of several places ended up in one. With the vocabulary last nothing needs exchanging.",
-            both(transposed_and_cut),
+            "each two once a text",
+            "a two that stands in a text several times was counted once. Count each time.",
+            once_a_text,
         ),
         Mistake(
-            "multiplied",
-            "the two losses were multiplied. Then each task's step grows with the other's loss. "
-            "BERT adds them.",
-            lambda mlm, labels, nsp, is_next: words(mlm, labels) * pairs(nsp, is_next),
-        ),
-        Mistake("three axes", AXES, both(lambda mlm, labels: F.cross_entropy(mlm, labels))),
-        Mistake(
-            "True and False for classes",
-            "cross_entropy wants the number of the class, a whole one. And which class has a pair "
-            "that follows, in the release?",
-            both(of_pairs=lambda nsp, is_next: F.cross_entropy(nsp, is_next)),
-        ),
-        Mistake(
-            "fractions for classes",
-            "given floating numbers, cross_entropy takes them for a probability of each class, and "
-            "wants as many as there are scores. It wants the number of the class, a whole one.",
-            both(of_pairs=lambda nsp, is_next: F.cross_entropy(nsp, is_next.float())),
+            "the known texts judged",
+            "these are the odds of the known texts. Known are those that are counted; asked about "
+            "are the others.",
+            of_the_asked,
         ),
     ),
 )
