@@ -40,6 +40,10 @@ def scored(
     return answer
 
 
+def unshifted(share: Share) -> Answer:
+    return scored(logits=slice(None), ids=slice(None), ends=slice(None), share=share)
+
+
 def up_to_the_end(ends: Tensor) -> Tensor:
     """The context too, and no padding."""
     return ends.flip(1).long().cumsum(1).flip(1) > 0
@@ -59,12 +63,21 @@ def all_at_once(logits: Tensor, ids: Tensor) -> Tensor:
     return F.cross_entropy(logits.flatten(0, 1), ids.flatten())
 
 
+def flat_nats(logits: Tensor, ids: Tensor) -> Tensor:
+    each = F.cross_entropy(logits.flatten(0, 1), ids.flatten(), reduction="none")
+    return each.view(ids.shape)
+
+
 def by_softmax(logits: Tensor, ids: Tensor) -> Tensor:
     return -logits.softmax(-1).log().gather(2, ids[..., None])[..., 0]
 
 
 def probabilities(logits: Tensor, ids: Tensor) -> Tensor:
     return logits.softmax(-1).gather(2, ids[..., None])[..., 0]
+
+
+def not_ours(logits: Tensor, ids: Tensor) -> Tensor:
+    return F.cross_entropy(logits.mT, ids, reduction="none", ignore_index=0)
 
 
 def probe(
@@ -97,6 +110,21 @@ SHIFT = (
 MEAN = (
     "cross_entropy made one mean of all places at once, context and padding too, before the mask "
     "could choose. Which of its options gives a loss for each place?"
+)
+
+UNCUT = (
+    "for the shift one place was cut off the ids, and the losses have one place a row fewer. The "
+    "mask belongs to the ids: what has to be cut off it?"
+)
+
+UNCUT_IDS = (
+    "one place was cut off the logits and none off the ids. Whose loss is asked for at each place "
+    "of the logits, and which id has nobody to predict it?"
+)
+
+PADDING_BY_ID = (
+    "ids of 0 cost nothing here. An ending may have a token 0, and padding may be another id: the "
+    "mask says what counts."
 )
 
 LARGE = (
@@ -308,6 +336,60 @@ ending_means = Exercise(
             "a mean before its time, in as many rows",
             MEAN,
             scored(losses=lambda x, ids: all_at_once(x, ids).view(len(ids), -1)),
+        ),
+        Mistake(
+            "not shifted, and divided by the width of the row",
+            SHIFT + " And a mean over the axis divides by all its places, not by the ending's.",
+            unshifted(lambda losses, counts: (losses * counts).mean(1)),
+        ),
+        Mistake(
+            "not shifted, and the whole row",
+            SHIFT + " And context and padding were counted as well.",
+            unshifted(lambda losses, counts: losses.mean(1)),
+        ),
+        Mistake(
+            "not shifted, and the sum",
+            SHIFT + " And it is a sum, in which long endings lose.",
+            unshifted(lambda losses, counts: (losses * counts).sum(1)),
+        ),
+        Mistake(
+            "one too many in the division",
+            "the sums are right, and each was divided by one more than its ending has tokens.",
+            scored(share=lambda losses, counts: (losses * counts).sum(1) / (counts.sum(1) + 1)),
+        ),
+        Mistake("padding told by its id", PADDING_BY_ID, scored(losses=not_ours)),
+        Mistake(
+            "an axis that is gone",
+            "what a mask picks out of all rows is one long row: where an ending begins is lost. "
+            "Leave the losses in their rows. How could those that do not count add nothing?",
+            scored(share=lambda losses, counts: losses[counts].mean(1)),
+        ),
+        Mistake("the mask is not cut", UNCUT, scored(ends=slice(None))),
+        Mistake(
+            "the mask is not cut, and comes first",
+            UNCUT,
+            scored(ends=slice(None), share=lambda losses, counts: (counts * losses).sum(1)),
+        ),
+        Mistake(
+            "the mask is not cut, and picks",
+            UNCUT,
+            scored(ends=slice(None), share=lambda losses, counts: losses[counts]),
+        ),
+        Mistake("the ids are not cut", UNCUT_IDS, scored(ids=slice(None))),
+        Mistake(
+            "the ids are not cut, and all is flat",
+            UNCUT_IDS,
+            scored(ids=slice(None), losses=flat_nats),
+        ),
+        Mistake(
+            "the ids are not cut, and gather",
+            UNCUT_IDS,
+            scored(
+                ids=slice(None),
+                losses=lambda logits, ids: (
+                    -logits.log_softmax(-1).gather(2, ids[..., None])[..., 0]
+                ),
+            ),
         ),
         Mistake("by way of the probabilities", LARGE, scored(losses=by_softmax)),
     ),
