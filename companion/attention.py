@@ -18,8 +18,8 @@ class KVCache:
 
     Empty at first; `length` positions are filled. Room for `block_size` is taken at the
     first update, with its batch, heads, dtype and device. It is written in place, so no
-    gradient goes back through an update that another one follows. That two layers write
-    into one cache is not noticed: give each its own.
+    gradient goes back through an update that another one follows. Give each layer its
+    own: that two write into one is not noticed as long as there is room.
     """
 
     def __init__(self, block_size: int) -> None:
@@ -63,10 +63,8 @@ class CausalSelfAttention(nn.Module):
 
     GPT-2's layout: one Linear, `c_attn`, makes q, k and v, in that order; its release
     stores the Linears' weights transposed, (in, out). While training, `dropout` of the
-    attention weights and of what is returned are zeroed. PyTorch's fused kernel for
-    CPUs takes no dropout: with it, PyTorch computes unfused there, without a word, and
-    keeps all (T, T) weights for the gradients. Set `fused` to False to compute by the
-    readable form of lesson 09, equal to rounding.
+    attention weights and of what is returned are zeroed. Set `fused`
+    to False to compute by the readable form of lesson 09, equal to rounding.
     ValueError where n_embd does not divide into n_head heads.
     """
 
