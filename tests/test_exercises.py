@@ -1836,6 +1836,61 @@ def test_attention_with_gpt2s_dropout_layer_passes():
     assert EXERCISES["attention"].verdict(Mine).startswith("right")
 
 
+def with_its_middle(weights, divide=lambda q: q.shape[-1] ** 0.5, axes="nh hs"):
+    """Written out, with dropout layers of its own, and the head's axes viewed in that order."""
+
+    class Mine(AttentionFused):
+        def __init__(self, *sizes):
+            super().__init__(*sizes)
+            self.drop = nn.Dropout(0.2)
+
+        def forward(self, x):
+            B, T, C = x.shape
+            sizes = (-1, self.n_head) if axes == "hs nh" else (self.n_head, -1)
+            q, k, v = (y.view(B, T, *sizes) for y in self.c_attn(x).split(C, dim=2))
+            q, k, v = (y.mT if axes == "hs nh" else y for y in (q, k, v))
+            q, k, v = (y.transpose(1, 2) for y in (q, k, v))
+            scores = q @ k.mT / divide(q)
+            hidden = torch.ones(T, T).triu(1).bool()
+            y = weights(self.drop, scores, hidden) @ v
+            return self.c_proj(y.transpose(1, 2).reshape(B, T, C))
+
+    return Mine
+
+
+def masked_softmax(drop, scores, hidden):
+    return scores.masked_fill(hidden, -torch.inf).softmax(-1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (
+            with_its_middle(lambda drop, s, hidden: masked_softmax(drop, drop(s), hidden)),
+            "dropout on the scores: ",
+        ),
+        (
+            with_its_middle(
+                lambda drop, s, hidden: drop(s.masked_fill(hidden, -torch.inf)).softmax(-1)
+            ),
+            "dropout on the scores: ",
+        ),
+        (with_its_middle(masked_softmax, axes="hs nh"), "heads behind their numbers: "),
+        (
+            with_its_middle(masked_softmax, divide=lambda q: q.shape[1] ** 0.5),
+            "scaled by another number: ",
+        ),
+        (
+            with_its_middle(masked_softmax, divide=lambda q: q.shape[2] ** 0.5),
+            "scaled by another number: ",
+        ),
+        (with_its_middle(lambda drop, *given: drop(masked_softmax(drop, *given))), "right"),
+    ],
+)
+def test_what_goes_wrong_in_the_middle_of_attention_gets_its_name(answer, said):
+    assert EXERCISES["attention"].verdict(answer).startswith(said)
+
+
 def test_what_attention_was_given_is_said_in_words():
     """Not as a path into the dict that holds what was seen."""
     verdict = EXERCISES["attention"].verdict(unlike_the_lesson(number=0.3))

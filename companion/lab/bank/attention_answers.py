@@ -68,6 +68,24 @@ class ViewedBothWays(ViewedIntoHeads, MergedUnturned):
     pass
 
 
+class MergedFirst(Attention):
+    """Back with a head's numbers before the heads: hs * nh."""
+
+    def merge(self, y: Tensor) -> Tensor:
+        return y.permute(0, 2, 3, 1).flatten(2)
+
+
+class HeadsLastMergedFirst(Attention):
+    """Viewed as (B, T, hs, nh), and merged as if it had been (B, T, nh, hs)."""
+
+    def split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (-1, self.n_head)).permute(0, 3, 1, 2)
+
+
+class HeadsLast(HeadsLastMergedFirst, MergedFirst):
+    pass
+
+
 class HeadsUnmoved(Attention):
     """(B, T, nh, hs) given to what takes (B, nh, T, hs), whose T is then the heads' number."""
 
@@ -258,6 +276,16 @@ class ByHeadSize(Attention):
         return q.shape[-1]
 
 
+class ByNumberOfHeads(Attention):
+    def scale(self, q: Tensor) -> float:
+        return sqrt(self.n_head)
+
+
+class ByLength(Attention):
+    def scale(self, q: Tensor) -> float:
+        return sqrt(q.shape[2])
+
+
 class ScaledAfter(NotScaled):
     def weights(self, q: Tensor, k: Tensor) -> Tensor:
         return super().weights(q, k) / sqrt(q.shape[-1])
@@ -372,3 +400,14 @@ class DropsAlways(Attention):
 class MaskedInEval(Attention):
     def mask(self, T: int) -> Tensor:
         return torch.ones(T, T).bool() if self.training else past_only(T)
+
+
+class DropsScores(Attention):
+    """Dropout before the softmax."""
+
+    def __init__(self, n_embd: int, n_head: int, block_size: int) -> None:
+        super().__init__(n_embd, n_head, block_size)
+        self.dropout = nn.Dropout(0.1)
+
+    def scores(self, q: Tensor, k: Tensor) -> Tensor:
+        return self.dropout(super().scores(q, k))

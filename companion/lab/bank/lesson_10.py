@@ -16,7 +16,7 @@ Seen = dict[str, Any]
 LAYERS = {"c_attn": 3, "c_proj": 1}
 SHORT, LONG, ONE = "a short text", "a text of block_size", "one token"
 LOUD, ZEROS = "a text of large numbers", "a text whose scores are partly 0"
-AGAIN, TRAINING = "the short text, read again", "the short text, in training mode"
+AGAIN, TRAINING = "the short text, read again", "a text, in training mode"
 SLOPES = [f"the gradient of {of}" for of in ("x", "c_attn.weight", "c_proj.weight")]
 VOLUME = 30.0  # how large: scores of some thousands, on either side of 0
 
@@ -45,7 +45,7 @@ def look(answer: Callable[..., nn.Module], C: int, n_head: int, block_size: int)
         ONE: one,
         LOUD: loud,
         AGAIN: again,
-        TRAINING: in_training(module, x.detach()),
+        TRAINING: in_training(module, text(C, 7)),
         ZEROS: without_bias(module, C),
         **dict(zip(SLOPES, none)),
     }
@@ -53,13 +53,23 @@ def look(answer: Callable[..., nn.Module], C: int, n_head: int, block_size: int)
 
 @torch.no_grad()
 def in_training(module: nn.Module, x: Tensor) -> Tensor:
-    """What it makes of x in training mode, without the dropout that GPT-2's has."""
-    for layer in module.train().modules():
-        if isinstance(layer, nn.Dropout):
-            layer.p = 0.0
+    """What it makes of x in training mode, without the dropout that GPT-2's has.
+
+    All nan where dropout is given scores: for each pair of tokens a number, some below 0.
+    """
+    T, of_scores = x.shape[1], []
+
+    def note(layer: nn.Module, given: tuple[Tensor, ...]) -> None:
+        layer.p = 0.0
+        of_scores.append(given[0].shape[-2:] == (T, T) and bool((given[0] < 0).any()))
+
+    dropouts = [layer for layer in module.train().modules() if isinstance(layer, nn.Dropout)]
+    noting = [layer.register_forward_pre_hook(note) for layer in dropouts]
     y = module(x)
+    for hook in noting:
+        hook.remove()
     module.eval()
-    return y
+    return torch.full_like(y, torch.nan) if any(of_scores) else y
 
 
 @torch.no_grad()
@@ -128,9 +138,17 @@ UNMOVED = (
     "another, and no token at any other. Write the shape behind each line: the last two axes "
     "meet in the product."
 )
+HEADS_LAST = (
+    "a head's numbers lie side by side in C: the first C / n_head are head 0's. In (B, T, hs, nh) "
+    "neighbours go to different heads. Which of the two axes belongs in front, going and coming "
+    "back?"
+)
 OVER_HEADS = (
     "for one pair of tokens, the heads' weights add up to 1 here. It is a query's weights over "
     "the keys that should, in each head: another axis."
+)
+ANOTHER_ROOT = (
+    "the scores are divided by the root of {} here. How many products does one score add up?"
 )
 NO_BIAS = (
     "{} no bias. A Linear has one unless it is told otherwise, and GPT-2's release has one for "
@@ -145,8 +163,8 @@ OF_WIDTH = (
     "number was the mask made of, and what does that number count?"
 )
 UNCUT_WIDTH = (
-    "the mask is as large as the model is wide, whatever was read. It says who may look at whom: "
-    "what do its rows stand for?"
+    "the mask has as many rows whatever is read. It says who may look at whom: what do its rows "
+    "stand for, and from which number were they made?"
 )
 UNCUT = "the mask has block_size rows, and a text may be shorter: take the corner that it needs."
 FIXED_SIZE = (
@@ -166,6 +184,12 @@ attention = Exercise(
             "random, whatever the mode?",
             answers.DropsAlways,
             differs_again,
+        ),
+        Mistake(
+            "dropout on the scores",
+            "right in eval mode. In training mode dropout sets some scores to 0, and a score of 0 "
+            "is no bar to the softmax: it has a share. GPT-2 drops what the softmax gives.",
+            answers.DropsScores,
         ),
         Mistake(
             "other numbers in training",
@@ -223,6 +247,10 @@ attention = Exercise(
                 ("first third went into v", answers.ValuesFirstAndTurned),
                 ("last third went into q", answers.QueriesLast),
             )
+        ),
+        *(
+            Mistake("heads behind their numbers", HEADS_LAST, answer)
+            for answer in (answers.HeadsLast, answers.HeadsLastMergedFirst, answers.MergedFirst)
         ),
         *(
             Mistake("no bias", NO_BIAS.format(layers), answer)
@@ -317,6 +345,13 @@ attention = Exercise(
             "what grows with the head size is the variance of the scores. Their size is its root.",
             answers.ByHeadSize,
         ),
+        *(
+            Mistake("scaled by another number", ANOTHER_ROOT.format(of), answer)
+            for of, answer in (
+                ("the number of heads", answers.ByNumberOfHeads),
+                ("the text's length", answers.ByLength),
+            )
+        ),
         Mistake(
             "scaled after the softmax",
             "the division comes too late: the weights of a row add up to less than 1 now, and the "
@@ -342,7 +377,7 @@ attention = Exercise(
             slopes_alone,
         ),
         *(
-            Mistake("a mask of n_embd", OF_WIDTH, answer)
+            Mistake("a mask of another number", OF_WIDTH, answer)
             for answer in (
                 answers.MaskOfWidth,
                 answers.MaskOfWidthByWhere,
@@ -350,7 +385,7 @@ attention = Exercise(
             )
         ),
         *(
-            Mistake("a mask of n_embd, not cut", UNCUT_WIDTH, answer)
+            Mistake("a mask of another number, not cut", UNCUT_WIDTH, answer)
             for answer in (answers.MaskOfWidthUncut, answers.MaskOfWidthUncutByWhere)
         ),
         *(
