@@ -7,7 +7,6 @@ __all__ = ["History", "estimate_loss", "train"]
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from math import isfinite
-from time import perf_counter
 
 import torch
 from jaxtyping import Int
@@ -42,10 +41,9 @@ def estimate_loss(
 
 @dataclass
 class History:
-    """Each step's loss (before it) and seconds; and (step, train, val) estimates."""
+    """Each step's loss, before it; and (step, train, val) estimates."""
 
     loss: list[float] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
     evaluated: list[tuple[int, float, float]] = field(default_factory=list)
 
 
@@ -65,9 +63,9 @@ def train(
 
     `model(ids, targets)` gives the loss. Estimates are made on `batches` fixed batches
     of each loader, before the first step, every `evaluate_every` steps and after the
-    last; `watch(step, train_loss, val_loss)` is then called. Looking does not change
-    the run, as long as `watch` draws nothing from torch's own generator: it depends on
-    the model, the loaders' seeds and, with dropout, on torch's.
+    last; `watch(step, train_loss, val_loss)` is then called, and should draw nothing
+    from torch's own generator. The run depends on the model, the loaders' seeds and,
+    with dropout, on that generator.
     ValueError for a loss that is not finite.
     """
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
@@ -84,14 +82,12 @@ def train(
     for step in bar(range(steps), "training"):
         if step % evaluate_every == 0:
             evaluate(step)
-        start = perf_counter()
         ids, targets = (x.to(device) for x in loader.next_batch())  # (B, T) each
         loss = model(ids, targets)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        history.loss.append(loss.item())  # waits for a GPU: the clock is read after it
-        history.seconds.append(perf_counter() - start)
+        history.loss.append(loss.item())
         if not isfinite(history.loss[-1]):
             raise ValueError(f"the loss is {history.loss[-1]} at step {step}; is lr={lr} too high?")
     evaluate(steps)
