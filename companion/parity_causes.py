@@ -18,6 +18,7 @@ __all__ = [
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
 from companion.parity_formulas import attention, norm
 from companion.parity_order import kind
@@ -83,13 +84,25 @@ def masks(scene: Scene) -> Iterator[str]:
         else:
             yield f"its mask differs in {(a != b).sum()} of {a.numel()} places"
     if scene.paired and _hides(scene.culprit) and not _hides(scene.partner):
-        yield "the reference's is given an attention mask, and the candidate's none"
+        if any(_ones_and_zeros(x) for _, x in scene.partner.inputs):
+            yield "its mask is of numbers 1 and 0: added to scores, they hide nothing"
+        else:
+            yield "the reference's is given an attention mask, and the candidate's none"
 
 
 def _hides(call: Call) -> bool:
     """Whether a run was given an attention mask that hides something."""
     given = [x for _, x in call.inputs if is_mask(x) and (x.dim() == 4 or x.dtype == torch.bool)]
     return any(not visible(x).all() for x in given)
+
+
+def _ones_and_zeros(x: Tensor) -> bool:
+    """Whether x is a mask of padding, (B, T) or (B, 1, 1, T), of floats 1 and 0."""
+    return (
+        x.is_floating_point()
+        and x.dim() in (2, 4)
+        and bool(((x == 0) | (x == 1)).all() and x.any())
+    )
 
 
 def ordered(scene: Scene) -> Iterator[str]:

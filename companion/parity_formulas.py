@@ -2,7 +2,7 @@
 
 # Exported from lessons/22_bert_model.md: edit that, then run `make lessons`.
 
-__all__ = ["ROLES", "SCALES", "Way", "attention", "norm"]
+__all__ = ["ONES", "ROLES", "SCALES", "Way", "attention", "norm"]
 
 from collections.abc import Iterator
 from itertools import product
@@ -30,6 +30,7 @@ SCALES = {
     "not divided": lambda C, heads: 1.0,
     "divided by the root of all channels": lambda C, heads: C**-0.5,
 }
+ONES = "1 added to the scores of tokens, 0 to those of padding"
 ROLES = {
     "q, k, v": (0, 1, 2),
     "k, q, v": (1, 0, 2),
@@ -62,7 +63,7 @@ def _said(way: Way, fields: list[str] | tuple[str, ...]) -> str:
     said = {
         "heads": f"{way.heads} heads",
         "scale": f"scores {way.scale}",
-        "hidden": f"{way.hidden} hidden",
+        "hidden": way.hidden,
         "roles": f"{way.roles} as queries, keys, values",
     }
     return ", ".join(said[name] for name in fields)
@@ -85,19 +86,23 @@ def _way(qkv: list[Tensor], seen: Tensor, y: Tensor, tolerance: float | None) ->
     whole = torch.ones(T, T, dtype=torch.bool, device=y.device)
     at = seen.nonzero().flatten()
     at = at[:: max(1, len(at) // 8)]  # a few queries will do
-    hidden = {"nothing": whole, "padding": whole & seen}
-    hidden |= {
-        "what comes later": whole.tril() & seen,
-        "what came before": whole.triu() & seen,
+    least = torch.finfo(y.dtype).min
+    shown = {
+        "nothing hidden": whole,
+        "padding hidden": whole & seen,
+        "what comes later hidden": whole.tril() & seen,
+        "what came before hidden": whole.triu() & seen,
+        "all but padding hidden": whole & ~seen,
     }
-    hidden |= {"all but padding": whole & ~seen}
+    added = {name: torch.where(see, 0, least).to(y) for name, see in shown.items()}
+    added[ONES] = (whole & seen).to(y)
     heads = [n for n in range(1, min(C, 128) + 1) if C % n == 0]
-    for way in map(Way._make, product(heads, SCALES, hidden, ROLES)):
+    for way in map(Way._make, product(heads, SCALES, added, ROLES)):
         q, k, v = (  # (1, nh, T, hs)
             qkv[n].unflatten(-1, (way.heads, -1)).transpose(1, 2) for n in ROLES[way.roles]
         )
         scores = q[:, :, at] @ k.mT * SCALES[way.scale](C, way.heads)  # (1, nh, some, T)
-        scores = scores.masked_fill(~hidden[way.hidden][at], torch.finfo(y.dtype).min)
+        scores = (scores + added[way.hidden][at]).clamp(min=least)
         mixed = (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)[0]  # (some, C)
         if same(y[at], mixed, tolerance):
             return way

@@ -255,6 +255,13 @@ def mask_the_other_way_round(model):
     rewrite(model.bert, forward)
 
 
+def mask_of_ones_and_zeros(model):
+    """What is added to scores is 1 at tokens and 0 at padding."""
+    encoder = model.bert.encoder
+    forward = type(encoder).forward
+    rewrite(encoder, lambda self, x, mask: forward(self, x, (mask == 0).float()))
+
+
 def train_mode(model):
     model.train()
 
@@ -386,6 +393,11 @@ FAULTS = {
         "nothing hidden; in the reference padding hidden",
     ),
     mask_not_handed_on: (f"{LAYER}.0.attention.self", "code", "and the candidate's none"),
+    mask_of_ones_and_zeros: (
+        f"{LAYER}.0.attention.self",
+        "code",
+        "^its mask is of numbers 1 and 0",
+    ),
     mask_the_other_way_round: ("bert", "code", "other way round"),
     train_mode: ("bert.embeddings.dropout", "chance", "eval"),
     one_attention_in_train_mode: (f"{LAYER}.1.attention.self", "chance", "eval"),
@@ -425,6 +437,17 @@ def test_a_planted_fault_is_named_with_its_module_and_what_was_measured(fault):
     assert found.first.module == module
     assert found.first.kind == kind
     assert any(re.search(cause, said) for said in found.first.causes), found.first.causes
+
+
+def test_a_mask_of_ones_and_zeros_is_not_called_lost_and_what_is_right_is_not_blamed():
+    reference = released()
+    candidate = ours(reference)
+    mask_of_ones_and_zeros(candidate)
+    assert compare(reference, candidate, (THEIRS, OURS)).first.causes == (
+        "its mask is of numbers 1 and 0: added to scores, they hide nothing",
+        "attention has 1 added to the scores of tokens, 0 to those of padding; in the reference "
+        "padding hidden",
+    )
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
