@@ -62,7 +62,7 @@ class BertOutput(NamedTuple):
 class Bert(Released):
     """BERT (Devlin et al. 2018), without heads. Names are those of its checkpoints.
 
-    `fused` False computes attention as the release does; set it here for all layers.
+    `fused` False writes attention out, mask and all; set it here for all layers.
     """
 
     def __init__(self, config: BertConfig, *, pooler: bool = True) -> None:
@@ -82,7 +82,7 @@ class Bert(Released):
         """`attention_mask` is True, or 1, at tokens; types are 1 in a second text.
 
         Padding changes no token's numbers. Its own are 0 or, where `fused` is False,
-        the release's. Errors as `check_reading`.
+        those of transformers. Errors as `check_reading`.
         """
         check_reading(ids, attention_mask, token_type_ids, self.config)
         x = self.embeddings(ids, token_type_ids)  # (B, T, C)

@@ -20,8 +20,8 @@ EPS = 1e-12  # in all of BERT's norms; GPT-2 and PyTorch have 1e-5
 class SelfAttention(nn.Module):
     """Every token looks at every token of its text, before and behind it.
 
-    Set `fused` to False to compute it as the release does, with the mask added to the
-    scores; equal to rounding.
+    Set `fused` to False to write it out, with the mask added to the scores; equal to
+    rounding.
     """
 
     def __init__(self, config: BertConfig) -> None:

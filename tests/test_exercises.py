@@ -700,6 +700,17 @@ def odds_one_hot(known, labels, asked, V):
     return F.one_hot(asked[:, :-1] + V * asked[:, 1:], V * V).sum(1).float() @ strange
 
 
+def moved_by_loops(model, ids, mask):
+    together, far = model(ids, mask), 0.0
+    for b in range(len(ids)):
+        n = int(mask[b].sum())
+        alone = model(ids[b, :n].unsqueeze(0), mask[b, :n].unsqueeze(0))
+        for t in range(n):
+            for c in range(alone.shape[-1]):
+                far = max(far, abs(float(alone[0, t, c]) - float(together[b, t, c])))
+    return far
+
+
 def as_bert_by_pattern(tensors):
     names = {"q": "self.query", "k": "self.key", "v": "self.value", "out": "output.dense"}
     changes = {
@@ -916,11 +927,16 @@ RIGHT_IN_OTHER_WORDS = {
         ),
     ],
     "pair_to_read": [pair_by_lengths, pair_in_tensors, pair_by_slices],
-    "tokens_of": [
-        lambda mask: mask.view(len(mask), -1) == mask.view(len(mask), -1)[:, 0].unsqueeze(1),
-        lambda mask: ~(mask.reshape(len(mask), -1).float() != mask.flatten()[0].float()),
-        lambda mask: torch.stack([one.flatten().eq(one.flatten()[0]) for one in mask]),
-        lambda mask: np.array([[x == row[0] for x in row] for row in mask.flatten(1).tolist()]),
+    "moved_by_padding": [
+        moved_by_loops,
+        lambda model, ids, mask: max(
+            (model(one[None][:, seen], seen[seen][None])[0] - inside[seen]).abs().max()
+            for one, seen, inside in zip(ids, mask, model(ids, mask))
+        ),
+        lambda model, ids, mask: max(
+            np.abs((model(ids[b, None, :n]) - model(ids, mask)[b, :n]).numpy()).max()
+            for b, n in enumerate(mask.sum(1))
+        ),
     ],
     "as_bert": [
         as_bert_by_pattern,
@@ -1080,11 +1096,11 @@ def test_a_wrong_shape_is_told_with_the_names_of_its_axes_and_a_large_number_in_
     assert "expected -3.403e+38, got -7.0000" in verdict
 
 
-def test_the_reader_of_masks_reads_what_the_lesson_says_it_is_given():
-    shapes = {len(mask.shape): mask.shape for (mask,) in EXERCISES["tokens_of"].probes}
-    assert shapes.keys() == {2, 3, 4}
-    dtypes = {mask.dtype for (mask,) in EXERCISES["tokens_of"].probes}
-    assert dtypes == {torch.bool, torch.int32, torch.int64, torch.float32}
+def test_a_test_of_masks_that_sees_nothing_or_cuts_by_half_is_told_so():
+    exercise = EXERCISES["moved_by_padding"]
+    assert exercise.verdict(lambda model, ids, mask: 0.0).startswith("nothing moved")
+    verdict = exercise.verdict(lambda model, ids, mask: model(ids[:1, :2], mask[:1]).max().item())
+    assert "ids are (1, 2), the mask is (1, 7)" in verdict
 
 
 @pytest.mark.parametrize("lost", ["transformer.layer.0.ffn.lin2.bias", "embeddings.LayerNorm.bias"])

@@ -53,7 +53,7 @@ check = SimpleNamespace(
     added_to_scores=lesson_21.added_to_scores,
     labels_to_guess=lesson_21.labels_to_guess,
     pair_to_read=lesson_21.pair_to_read,
-    tokens_of=lesson_22.tokens_of,
+    moved_by_padding=lesson_22.moved_by_padding,
     as_bert=lesson_22.as_bert,
     odds_in_order=lesson_23.odds_in_order,
 )

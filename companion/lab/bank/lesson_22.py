@@ -1,4 +1,4 @@
-"""Lesson 22: a mask of padding in any form, and another port's names."""
+"""Lesson 22: whether padding moves a token's numbers, and another port's names."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,177 +9,188 @@ from torch import Tensor
 
 from companion.lab.exercise import Exercise, Mistake
 
-# --- a mask from anywhere -------------------------------------------------------------------------
+# --- is the mask right? ---------------------------------------------------------------------------
 
 LEAST = torch.finfo(torch.float32).min
+Model = Callable[..., Tensor]
 
 
-def tokens(mask: Tensor) -> Tensor:
-    flat = mask.flatten(1)
-    return flat == flat[:, :1]
+def _table(rows: int, seed: int) -> Tensor:
+    return torch.randn(rows, 4, generator=torch.Generator().manual_seed(seed))
 
 
-def _seen(T: int, *lengths: int) -> Tensor:
-    return torch.arange(T) < torch.tensor(lengths)[:, None]
+WORDS, PLACES = _table(23, 1), _table(16, 2)
 
 
-def _added(seen: Tensor, hidden: float) -> Tensor:
-    return torch.zeros(seen.shape).masked_fill(~seen, hidden)
+def _reader(added: Callable[[Tensor], Tensor], places: Callable[[int], Tensor], wild: float = 0):
+    """One layer of attention; `added` makes of seen (B, T) what is added to scores (B, T, T)."""
+
+    def model(ids: Tensor, mask: Tensor | None = None) -> Tensor:
+        seen = torch.ones_like(ids).bool() if mask is None else mask.bool()
+        if seen.shape != ids.shape:
+            raise ValueError(f"ids are {tuple(ids.shape)}, the mask is {tuple(seen.shape)}")
+        x = WORDS[ids] + places(ids.shape[1])
+        x = (x @ x.mT / 2 + added(seen)).softmax(-1) @ x  # (B, T, 4)
+        return x + wild * ~seen[..., None]
+
+    return model
 
 
-PROBES = (
-    (_seen(5, 5, 2, 3),),
-    (_added(_seen(4, 2, 4), LEAST)[:, None, None],),
-    ((~_seen(6, 3, 6, 1, 5))[:, None],),
-    (_seen(4, 4, 1, 2, 3).long(),),  # as many texts as places
-    (_added(_seen(3, 1, 3), -torch.inf)[:, None, :, None],),
-    ((~_seen(7, 2)).int()[:, None, None],),  # one text, and mostly padding
-    (torch.ones(2, 3, dtype=torch.long),),  # nothing is padding
-    (torch.zeros(3, 1, 1, 2),),
-    (torch.zeros(2, 4, dtype=torch.bool),),  # nor here
-    (_seen(1, 1, 1)[:, None],),  # a place, and no more
-    (2 - _seen(5, 2, 5).long(),),  # neither is 0
-)
+def _hiding(seen: Tensor) -> Tensor:
+    return torch.zeros(seen.shape).masked_fill(~seen, LEAST)[:, None]
 
 
-def _flat(test: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    return lambda mask: test(mask.flatten(1))
+def _forward(T: int) -> Tensor:
+    return PLACES[:T]
 
 
-def _usual(flat: Tensor) -> Tensor:
-    """True where a text's mask has its more frequent value."""
-    first = flat == flat[:, :1]
-    return torch.where(2 * first.sum(1, keepdim=True) >= flat.shape[1], first, ~first)
+MODELS: dict[str, Model] = {
+    "a right mask": _reader(_hiding, _forward),
+    "a right mask, and large numbers at padding": _reader(_hiding, _forward, wild=9.0),
+    "no mask": _reader(lambda seen: torch.zeros(()), _forward),
+    "a mask on its side": _reader(lambda seen: _hiding(seen).mT, _forward),
+    "a mask of 1 and 0": _reader(lambda seen: seen[:, None].float(), _forward),
+    "the first text's mask for all": _reader(lambda seen: _hiding(seen)[:1], _forward),
+    "a right mask, and positions from the end": _reader(_hiding, lambda T: PLACES[:T].flip(0)),
+}
 
 
-def _mode(flat: Tensor) -> Tensor:
-    return flat == flat.float().mode(1, keepdim=True).values
+def moved(model: Model, ids: Tensor, mask: Tensor) -> float:
+    return max(_by_text(model, ids, mask))
 
 
-def _mode_of_all(flat: Tensor) -> Tensor:
-    return flat == flat.float().flatten().mode().values
+def _gaps(model: Model, ids: Tensor, mask: Tensor) -> list[Tensor]:
+    """Each text's numbers beside the others, less its own alone."""
+    together = model(ids, mask)
+    lengths = mask.sum(1).tolist()
+    return [
+        together[b, :n] - model(ids[b : b + 1, :n], mask[b : b + 1, :n])[0]
+        for b, n in enumerate(lengths)
+    ]
 
 
-def _more_than_half(flat: Tensor) -> Tensor:
-    first = flat == flat[:, :1]
-    return torch.where(2 * first.sum(1, keepdim=True) > flat.shape[1], first, ~first)
+def _by_text(model: Model, ids: Tensor, mask: Tensor) -> list[float]:
+    return [gap.abs().max().item() for gap in _gaps(model, ids, mask)]
 
 
-ASSUMED = (
-    "it went by which numbers mean a token, and these differ: True and 1 in one form, 0 in the "
-    "other, False in a third. "
-)
+def _with_padding(model: Model, ids: Tensor, mask: Tensor) -> float:
+    alone = [model(ids[b : b + 1], mask[b : b + 1])[0] for b in range(len(ids))]
+    return (model(ids, mask) - torch.stack(alone)).abs().max().item()
 
-tokens_of = Exercise(
-    reference=tokens,
-    probes=PROBES,
-    axes="(B, T)",
+
+def _padding_too(model: Model, ids: Tensor, mask: Tensor) -> float:
+    far = model(ids, mask)
+    for b, n in enumerate(mask.sum(1).tolist()):
+        far[b, :n] -= model(ids[b : b + 1, :n], mask[b : b + 1, :n])[0]
+    return far.abs().max().item()
+
+
+def _asked_for(of: str) -> str:
+    return f"{of}. Asked for was the most that any single number of any token is off."
+
+
+def _whether(got: object, want: float, *_: object) -> bool:
+    return isinstance(got, bool)
+
+
+def _read(answer: Callable[..., Any], name: str, ids: Tensor, mask: Tensor) -> Any:
+    with torch.no_grad():
+        return answer(MODELS[name], ids, mask)
+
+
+def _batch(seed: int, *lengths: int, pad: int = 0) -> tuple[Tensor, Tensor]:
+    seen = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+    g = torch.Generator().manual_seed(seed)
+    ids = torch.randint(0, len(WORDS), seen.shape, generator=g)
+    return ids.masked_fill(~seen, pad), seen
+
+
+moved_by_padding = Exercise(
+    reference=moved,
+    probes=(
+        ("no mask", *_batch(0, 5, 2, 7)),
+        ("a right mask", *_batch(1, 4, 6)),
+        ("a right mask, and large numbers at padding", *_batch(2, 3, 1, 5)),
+        ("a mask on its side", *_batch(3, 2, 6, 4, 3)),
+        ("the first text's mask for all", *_batch(4, 5, 3)),
+        ("a mask of 1 and 0", *_batch(5, 1, 4, 2, pad=7)),
+        ("a right mask, and positions from the end", *_batch(6, 3, 8)),
+        ("no mask", *_batch(7, 4, 4)),  # nothing is padding
+    ),
+    look=_read,
+    show=lambda name, ids, mask: f"{name}, texts of {', '.join(map(str, mask.sum(1).tolist()))}",
     mistakes=(
         Mistake(
-            "as True or False",
-            ASSUMED + "Taken as a Boolean, a mask to add has its tokens False.",
-            _flat(Tensor.bool),
+            "alone, but padded",
+            "each text was run by itself and kept its padding. Then nothing changes but its "
+            "company, which no model looks at. What is to go?",
+            _with_padding,
         ),
         Mistake(
-            "zero is a token",
-            ASSUMED + "That is so in a mask to add, and not in a tokenizer's.",
-            _flat(lambda flat: flat == 0),
+            "padding counted",
+            "what a model gives at padding was counted too. Nobody reads it, and it may be "
+            "anything: which places of the batch are a token's?",
+            _padding_too,
         ),
         Mistake(
-            "zero is padding where it is whole",
-            ASSUMED + "You went by the dtype, and a mask of Booleans comes either way round.",
-            _flat(lambda flat: flat == 0 if flat.is_floating_point() else flat.bool()),
+            "the last text",
+            "you returned what the last text is moved by. What of those before it?",
+            lambda *probe: _by_text(*probe)[-1],
         ),
         Mistake(
-            "the larger is a token",
-            ASSUMED + "The larger number is a token's in two of them.",
-            _flat(lambda flat: flat == flat.amax()),
+            "the first text",
+            "you returned what the first text is moved by. What of those behind it?",
+            lambda *probe: _by_text(*probe)[0],
         ),
         Mistake(
-            "the larger is a token",
-            ASSUMED + "The larger number is a token's in two of them.",
-            _flat(lambda flat: flat == flat.amax(1, keepdim=True)),
+            "a sign left",
+            "the largest of the differences, with their signs: a number that is far too small "
+            "is as far off as one that is too large.",
+            lambda *probe: max(gap.max().item() for gap in _gaps(*probe)),
         ),
         Mistake(
-            "at least 0",
-            ASSUMED + "Only in a mask to add is padding below 0.",
-            _flat(lambda flat: flat >= 0),
+            "a sign left",
+            "the largest of the differences, with their signs: a number that is far too small "
+            "is as far off as one that is too large.",
+            lambda *probe: max((-gap).max().item() for gap in _gaps(*probe)),
         ),
         Mistake(
-            "above 0",
-            ASSUMED + "In a mask to add nothing is above 0.",
-            _flat(lambda flat: flat > 0),
+            "a mean",
+            _asked_for("this is a mean: one token that is far off drowns in many that are right"),
+            lambda *probe: max(gap.abs().mean().item() for gap in _gaps(*probe)),
         ),
         Mistake(
-            "one of the two is 0",
-            "you went by what is 0 and what is not. Neither need be: a mask may hold 1 and 2.",
-            _flat(lambda flat: flat.bool() == flat[:, :1].bool()),
+            "a mean",
+            _asked_for("this is a mean: one token that is far off drowns in many that are right"),
+            lambda *probe: torch.cat(_gaps(*probe)).abs().mean().item(),
         ),
         Mistake(
-            "the last place",
-            "you took what stands at the last place for a token's. It is padding, in all texts "
-            "but the longest. At which place is there always a token?",
-            _flat(lambda flat: flat == flat[:, -1:]),
+            "a sum",
+            _asked_for("this is a sum"),
+            lambda *probe: sum(_by_text(*probe)),
         ),
         Mistake(
-            "the last place",
-            "you took what stands at the last place for padding's. In the longest text it is a "
-            "token's. At which place do you know what there is?",
-            _flat(lambda flat: flat != flat[:, -1:]),
+            "nothing moved",
+            "it comes out as 0 for wrong masks too. Was the least of all texts taken, or a text "
+            "without padding? These are never moved.",
+            lambda *probe: min(_by_text(*probe)),
         ),
         Mistake(
-            "the most frequent",
-            "you took for a token what a text has most of. A short text in a long batch is mostly "
-            "padding.",
-            _flat(_usual),
-        ),
-        *(
-            Mistake(
-                "the most frequent",
-                "you took for a token what there is most of. A short text in a long batch is "
-                "mostly padding.",
-                _flat(usual),
-            )
-            for usual in (_mode, _mode_of_all, _more_than_half)
+            "one for each text",
+            "these are right, text by text. Asked for was one number, the most of them.",
+            _by_text,
         ),
         Mistake(
-            "padding for tokens",
-            "the right places, and the wrong way round: True should stand at tokens.",
-            lambda mask: ~tokens(mask),
+            "a norm",
+            _asked_for("this is a length, of many differences together"),
+            lambda *probe: max(gap.norm().item() for gap in _gaps(*probe)),
         ),
         Mistake(
-            "an axis of 1 that was a size",
-            "`squeeze` takes away every axis of 1, and a batch may have one text, or a text one "
-            "place. Which axes are there for certain?",
-            lambda mask: (flat := mask.squeeze()) == flat[..., :1],
-        ),
-        Mistake(
-            "the shape left as it was",
-            "which is a token was told rightly, but the axes between are still there.",
-            lambda mask: mask == mask.flatten(1)[:, 0].view(-1, *[1] * (mask.dim() - 1)),
-        ),
-        Mistake(
-            "the last axis for places",
-            "in (B, 1, T, 1) the last axis is not the places. The first is texts in all forms: "
-            "what is left is the places, however they are laid out.",
-            lambda mask: (flat := mask.reshape(len(mask), -1, mask.shape[-1])[:, 0]) == flat[:, :1],
-        ),
-        Mistake(
-            "whole numbers",
-            "the places are right; they should be True and False, and are 1 and 0.",
-            lambda mask: tokens(mask).long(),
-        ),
-        Mistake(
-            "numbers to add",
-            "this is what is added to scores. Asked for was the form that the model is given, True "
-            "at tokens.",
-            lambda mask: _added(tokens(mask), LEAST),
-        ),
-        Mistake(
-            "numbers to add",
-            "this is what is added to scores. Asked for was the form that the model is given, True "
-            "at tokens.",
-            lambda mask: _added(tokens(mask), LEAST)[:, None, None],
+            "whether",
+            "you said whether it is moved. Asked for was how far; the caller knows what is "
+            "rounding.",
+            lambda *probe: moved(*probe) > 1e-5,
+            _whether,
         ),
     ),
 )
