@@ -29,7 +29,7 @@ def residual_std(n_layer: int) -> float:
 
 @torch.no_grad()
 def init_gpt2_(model: nn.Module, n_layer: int) -> None:
-    """Start a model as GPT-2's authors did, in place; tied tensors stay tied.
+    """Start a model as GPT-2's paper says, in place; tied tensors stay tied.
 
     Linear and Embedding weights: normal, 0.02. `wpe` (positions): 0.01, and every
     `c_proj` (the end of a residual branch): `residual_std(n_layer)`. Linear biases: 0.
