@@ -1840,6 +1840,11 @@ def test_what_goes_wrong_in_attention_gets_its_name(forward, said):
     assert said in EXERCISES["attention"].verdict(mine)
 
 
+def test_a_forward_without_return_is_told_so():
+    mine = unlike_the_lesson(forward=lambda self, x: None)
+    assert "forward returned nothing" in EXERCISES["attention"].verdict(mine)
+
+
 def test_attention_with_gpt2s_dropout_layer_passes():
     class Mine(AttentionFused):
         def __init__(self, *sizes):

@@ -32,6 +32,8 @@ def look(answer: Callable[..., nn.Module], C: int, n_head: int, block_size: int)
     fill(module, C)
     x = text(C, 5, rows=3).requires_grad_()
     short = module(x)
+    if short is None:
+        raise TypeError("forward returned nothing: does every path end with `return`?")
     with torch.no_grad():
         long, one = module(text(C, block_size, rows=1)), module(text(C, 1))
         again, loud = module(x), module(VOLUME * text(C, 2, rows=8)) / VOLUME
@@ -176,7 +178,7 @@ attention = Exercise(
     reference=answers.Attention,
     probes=[(12, 3, 20), (10, 2, 35), (6, 1, 1030)],  # the last is longer than GPT-2's
     look=look,
-    seconds=30.0,  # for loops over its queries and keys
+    seconds=180.0,  # loops over queries and keys: half a minute, and more on a busy machine
     mistakes=[
         Mistake(
             "other numbers each time",
