@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from math import log
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -96,6 +97,14 @@ def probe(
     return logits, ids, ends
 
 
+def certain(*what: Any, **how: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """The same, and each ending's first token costs nothing at all."""
+    logits, ids, ends = probe(*what, **how)
+    rows, before = torch.arange(len(ids)), ends.long().argmax(1) - 1
+    logits[rows, before, ids[rows, before + 1]] = 40.0
+    return logits, ids, ends
+
+
 def shown(logits: Tensor, ids: Tensor, ends: Tensor) -> str:
     n, T, V = logits.shape
     lengths = ", ".join(map(str, ends.sum(1).tolist()))
@@ -142,6 +151,7 @@ ending_means = Exercise(
         probe(3, 2, (3, 7), 9, 6, 8.0, padding=1),
         probe(4, 6, (1, 1, 4), 11, 30, 1.0),
         probe(5, 3, (4, 2, 3), 8, 10, 100.0),  # logits whose exponentials overflow
+        certain(6, 3, (2, 4, 3), 8, 6, 1.0),
     ),
     axes="(endings,)",
     show=shown,
@@ -213,6 +223,20 @@ ending_means = Exercise(
             "the padding is out, but the context's tokens are in the mean. They are the same for "
             "all endings, and hide the difference. Which ids does the mask mark?",
             scored(counts=up_to_the_end),
+        ),
+        Mistake(
+            "the padding too",
+            "the context is out, but the padding behind an ending is in the mean. Which ids does "
+            "the mask mark?",
+            scored(counts=lambda ends: ends.long().cumsum(1) > 0),
+        ),
+        Mistake(
+            "counted by the loss",
+            "the tokens were counted by whether they cost anything. One that is certain costs 0, "
+            "and is a token. What says how many there are?",
+            scored(
+                share=lambda losses, counts: (losses * counts).sum(1) / (losses * counts > 0).sum(1)
+            ),
         ),
         Mistake(
             "the other way round",
