@@ -90,6 +90,12 @@ def side_by_side(tokens: Tensor, B: int, T: int, step: int) -> Batch:
     return tuple(x[:, start : start + T] for x in streams)
 
 
+def rolled_too_many(tokens: Tensor, B: int, T: int, step: int) -> Batch:
+    """The last target of the text is its first token."""
+    start = step % (len(tokens) // (B * T)) * B * T
+    return tuple(x[start : start + B * T].view(B, T) for x in (tokens, tokens.roll(-1)))
+
+
 def one_too_few(tokens: Tensor, B: int, T: int, step: int) -> Batch:
     """Begins again although just enough is left."""
     return cut(tokens, step % ((len(tokens) - 2) // (B * T)) * B * T, B, T)
@@ -217,6 +223,7 @@ batch_of_a_text = Exercise(
             from_place(in_order, shift=2),
         ),
         Mistake("shifted twice", TWICE, of_rolled(-2)),
+        Mistake("shifted twice", TWICE, with_targets(lambda ids, targets: targets.roll(-1, 1))),
         Mistake(
             "wrapped round in the row",
             "the last position of each row is asked for the first token of the same row. Which "
@@ -262,6 +269,11 @@ batch_of_a_text = Exercise(
             "a batch moves on by its rows' length",
             SKIPS + "It moved on by T. How many tokens did the batch read?",
             from_place(lambda tokens, B, T, step: step * T),
+        ),
+        Mistake(
+            "a batch moves on by its rows' length",
+            SKIPS + "It moved on by T. How many tokens did the batch read?",
+            from_place(lambda tokens, B, T, step: step % whole_batches(tokens, B, T) * T),
         ),
         Mistake(
             "a batch moves on by one token",
@@ -337,6 +349,7 @@ batch_of_a_text = Exercise(
         ),
         Mistake("one batch too many", LAST, one_too_many),
         Mistake("one batch too many", LAST, padded),
+        Mistake("one batch too many", LAST, rolled_too_many),
         Mistake("one batch too many", LAST, rounded_up),
         Mistake("one batch too many", LAST, window_rounded_up),
         Mistake("one batch too few", TOO_FEW, one_too_few),
