@@ -1,4 +1,4 @@
-"""The training loop, to be read: one process, no files; it measures the model on the way."""
+"""The training loop, to be read: one process, no checkpoints; it measures the model on the way."""
 
 # Exported from lessons/14_training_loop.md: edit that, then run `make lessons`.
 
