@@ -121,6 +121,20 @@ def rises_in_a_row(evaluated: Evaluated, patience: int) -> tuple[int, int]:
     return kept, step
 
 
+def lower_than_before(evaluated: Evaluated, patience: int) -> tuple[int, int]:
+    """Each estimate that is lower than the one before is kept, and the count begins again."""
+    before, kept, rises = inf, evaluated[0][0], 0
+    for step, _, val in evaluated:
+        if val < before:
+            kept, rises = step, 0
+        else:
+            rises += 1
+        before = val
+        if rises >= patience:
+            break
+    return kept, step
+
+
 def resets_on_equal(evaluated: Evaluated, patience: int) -> tuple[int, int]:
     best, kept, misses = inf, evaluated[0][0], 0
     for step, _, val in evaluated:
@@ -311,6 +325,7 @@ PROBES = (
     (_run([2.0], start=40), 2),
     (_run([4e6, 40.0, 12.0, 11.0, 10.5, 11.5, 12.5, 13.0]), 2),  # as losses of a bad start are
     (_run([2.0, 1.9999, 1.9998, 1.9997, 2.1, 2.2, 2.3], every=5), 2),  # a little lower is lower
+    (_run([3.0, 2.0, 2.1, 2.2, 2.3, 2.4, 2.5, 2.6, 2.7, 2.8, 1.0]), 8),  # a long patience
     (_run([2e6, 2.1e6, 2.2e6, 2.3e6], start=30), 2),  # every one high
     (_run([NAN, NAN, 2.0, 3.0, 4.0], start=50), 2),  # over before there was a number
     (_at([20, 50, 400, 410, 420, 430], [3.0, 2.0, 2.1, 1.9, 2.2, 2.3]), 2),
@@ -429,6 +444,12 @@ stop_at = Exercise(
             "a loss that falls, but is still above the lowest, was taken for progress. With what "
             "should each estimate be compared?",
             rises_in_a_row,
+        ),
+        Mistake(
+            "compared with the estimate before",
+            "an estimate lower than the one before was kept, though a lower one had been seen. "
+            "With what should each estimate be compared?",
+            lower_than_before,
         ),
         Mistake(
             "compared with the estimate before",
