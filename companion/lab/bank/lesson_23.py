@@ -229,6 +229,12 @@ odds_in_order = Exercise(
             once_a_text,
         ),
         Mistake(
+            "repeats lost",
+            "a two that a label has several times was counted once. `+=` at a list of places adds "
+            "to each place once, however often it stands in the list.",
+            answer(of=lambda counts: strangeness(counts.clamp(max=2))),
+        ),
+        Mistake(
             "the known texts judged",
             "these are the odds of the known texts. Known are those that are counted; asked about "
             "are the others.",
